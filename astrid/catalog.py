@@ -1,0 +1,68 @@
+"""What is measured: the one table of metrics and the one table of origins.
+
+Ids are part of the database; they are never reused. A *stock* is a level that stands at a moment
+(stars), a *flow* a count per UTC day (downloads). A *snapshot* is true only when it is fetched; a
+*dated* value carries its day from upstream and can be fetched later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["stock", "flow"]
+Timing = Literal["snapshot", "dated"]
+Family = Literal["usage", "attention", "work"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measured series per project.
+
+    ``weight`` is its share of the composite score (0 = not scored), see docs/methodology.md;
+    ``source`` the entry of ``astrid.sources.SOURCES`` that observes it night by night.
+    """
+
+    metric_id: int
+    name: str
+    source: str
+    unit: str
+    kind: Kind
+    timing: Timing
+    family: Family
+    weight: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value was read. Where two origins state one day, the lower ``precedence`` stands."""
+
+    origin_id: int
+    name: str
+    precedence: int
+    title: str
+
+
+METRICS: Final = (
+    Metric(1, "github_stars", "github", "stars", "stock", "snapshot", "attention", 0.20),
+    Metric(2, "github_forks", "github", "forks", "stock", "snapshot", "work", 0.10),
+    Metric(10, "github_stars_gained", "github", "stars per day", "flow", "dated", "attention"),
+    Metric(20, "hn_points", "hackernews", "points per day", "flow", "dated", "attention", 0.05),
+    Metric(21, "hn_stories", "hackernews", "stories per day", "flow", "dated", "attention"),
+    Metric(30, "pypi_downloads", "pypistats", "downloads per day", "flow", "dated", "usage", 0.40),
+)
+
+ORIGINS: Final = (
+    Origin(1, "github_graphql", 10, "GitHub GraphQL API, snapshot"),
+    Origin(2, "github_stargazers_history", 10, "GitHub REST /stargazers/history"),
+    Origin(3, "hn_algolia", 10, "Hacker News Search (Algolia)"),
+    Origin(5, "pypistats", 10, "pypistats.org, without mirrors"),
+    Origin(6, "clickhouse_pypi", 20, "ClickHouse public copy of the PyPI download log"),
+    Origin(10, "stars_daily", 30, "EvanLi/Github-Ranking daily archive (MIT)"),
+    Origin(11, "ai_stars_daily", 31, "yuxiaopeng/Github-Ranking-AI daily archive (MIT)"),
+)
+
+METRIC_BY_NAME: Final = {m.name: m for m in METRICS}
+METRIC_BY_ID: Final = {m.metric_id: m for m in METRICS}
+ORIGIN_BY_NAME: Final = {o.name: o for o in ORIGINS}
+ORIGIN_BY_ID: Final = {o.origin_id: o for o in ORIGINS}

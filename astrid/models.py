@@ -1,0 +1,235 @@
+"""The values that travel through Astrid: frozen, slotted, without behaviour that does I/O."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from astrid.errors import Malformed
+
+MESSAGE_VERSION = 1
+"""Version of the wire form of :class:`Batch`; another one is dead-lettered, never guessed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request that a source wants answered.
+
+    ``upstream`` names a base URL of the settings (``github``, ``hn_algolia`` …), ``path`` starts
+    with a slash. ``bucket`` names the budget that pays and ``cost`` its price in that budget's
+    points. ``sticky`` keeps requests of one key on one token, so that conditional requests work.
+    """
+
+    upstream: str
+    method: str
+    path: str
+    params: tuple[tuple[str, str], ...] = ()
+    json: Any = None
+    content: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    bucket: str = "core"
+    cost: int = 1
+    sticky: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer: ``headers`` with lower-case names, ``body`` decoded from its transfer encoding."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the parsed body.
+
+        Raises
+        ------
+        Malformed
+            If the body is not JSON (an HTML error page, a truncated answer).
+        """
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError as exc:
+            start = self.body[:60].decode("utf-8", "replace")
+            raise Malformed(f"answer {self.status} is not JSON, it starts with {start!r}") from exc
+
+
+Fetch = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One tracked project as a batch needs it: its database id, its slug, and its id upstream.
+
+    ``key`` is what the upstream calls it (a node id, ``owner/name``, a package name); ``names``
+    are further spellings to match (former names, URLs, product names).
+    """
+
+    entity_id: int
+    slug: str
+    key: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One unit of work: a task of a source for some entities and days.
+
+    ``day`` is the night that it belongs to; ``start`` and ``end`` (inclusive) the days that it
+    asks for. ``batch_id`` is a digest of everything but the attempt, so planning twice gives the same id.
+    """
+
+    source: str
+    task: str
+    day: date
+    start: date
+    end: date
+    entities: tuple[Entity, ...] = ()
+    lane: str = "nightly"
+    run_id: int = 0
+    attempt: int = 0
+    requests: int = 1
+    points: int = 1
+    batch_id: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.batch_id:
+            object.__setattr__(self, "batch_id", _batch_id(self))
+
+
+def _batch_id(batch: Batch) -> str:
+    parts = [batch.source, batch.task, batch.day.isoformat(), batch.start.isoformat(), batch.end.isoformat(), batch.lane]
+    parts += [f"{e.entity_id}:{e.slug}:{e.key}:{chr(31).join(e.names)}" for e in batch.entities]
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One expected value that did not come: who, which metric, which day, why, and whether to ask again."""
+
+    entity_id: int
+    metric_id: int
+    day: date
+    reason: str
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What an upstream says an entity is: its own lasting id, and its name at the moment of reading."""
+
+    entity_id: int
+    platform: str
+    upstream_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """What one batch found, in columns of one length.
+
+    ``entity_id`` int32, ``metric_id`` int16, ``day`` datetime64[D], ``value`` float64 (finite,
+    never negative), ``origin_id`` int16. Days without a value are absent here and listed in ``gaps``.
+    """
+
+    entity_id: npt.NDArray[np.int32]
+    metric_id: npt.NDArray[np.int16]
+    day: npt.NDArray[np.datetime64]
+    value: npt.NDArray[np.float64]
+    origin_id: npt.NDArray[np.int16]
+    gaps: tuple[Gap, ...] = ()
+    identities: tuple[Identity, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    @staticmethod
+    def from_rows(
+        rows: Sequence[tuple[int, int, date, float, int]],
+        gaps: Sequence[Gap] = (),
+        identities: Sequence[Identity] = (),
+    ) -> Observations:
+        """Build from (entity_id, metric_id, day, value, origin_id) tuples; for the small answers of a night."""
+        entity, metric, day, value, origin = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+        return Observations(
+            np.asarray(entity, dtype=np.int32),
+            np.asarray(metric, dtype=np.int16),
+            np.asarray(day, dtype="datetime64[D]"),
+            np.asarray(value, dtype=np.float64),
+            np.asarray(origin, dtype=np.int16),
+            tuple(gaps),
+            tuple(identities),
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Observations]) -> Observations:
+        """Join parts in order."""
+        if not parts:
+            return Observations.from_rows([])
+        return Observations(
+            np.concatenate([p.entity_id for p in parts]),
+            np.concatenate([p.metric_id for p in parts]),
+            np.concatenate([p.day for p in parts]),
+            np.concatenate([p.value for p in parts]),
+            np.concatenate([p.origin_id for p in parts]),
+            tuple(g for p in parts for g in p.gaps),
+            tuple(i for p in parts for i in p.identities),
+        )
+
+
+Steps = Generator[Request, Response, Observations]
+"""What a source's ``crawl`` is: it yields requests, is sent responses, and returns observations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The batch is finished: write, commit, acknowledge."""
+
+    observations: Observations
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryIn:
+    """The batch goes back to the broker for ``delay_s`` seconds."""
+
+    delay_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The batch was too large for its upstream: its parts go to the broker instead."""
+
+    parts: tuple[Batch, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """The batch cannot succeed: it is set aside with its reason, and its days become gaps."""
+
+    reason: str
+
+
+Outcome = Done | RetryIn | Split | DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One Hacker News story as an upstream states it; ``points`` and ``comments`` as of the reading."""
+
+    story_id: int
+    created_at: datetime
+    title: str
+    url: str
+    points: int
+    comments: int

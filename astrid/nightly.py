@@ -1,0 +1,93 @@
+"""A night on Ray against the configured upstreams: the driver that the CLI and ``ray_jobs`` share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import date
+
+from astrid.actors import Pool, open_pool, open_ray, report_batches
+from astrid.broker import Broker
+from astrid.pipeline.night import Driver, RunResult, Watch, read_missing, run_night
+from astrid.pipeline.plan import Cost, cost_plan, plan_night
+from astrid.runtime import (
+    code_version,
+    database_url,
+    load_universe,
+    open_driver_broker,
+    timeline_of,
+    usable_sources,
+    with_database,
+)
+from astrid.settings import Settings
+from astrid.sources import SOURCES
+from astrid.store import Store, open_store
+from astrid.timeline import Timeline, night_of
+
+Say = Callable[[str], None]
+
+
+@asynccontextmanager
+async def open_drivers(
+    settings: Settings, sources: Sequence[str], *, shared: bool
+) -> AsyncGenerator[tuple[Store, Pool, Callable[[Timeline, Watch], Driver]]]:
+    """Open store, actors and broker on a running Ray, and give a maker of drivers for one run each."""
+    async with (
+        open_store(database_url(settings), pool_size=4) as store,
+        open_pool(settings, sources, shared=shared) as pool,
+        open_driver_broker(settings, pool.broker) as broker,
+    ):
+        gauges = report_batches()
+
+        def driver(timeline: Timeline, watch: Watch) -> Driver:
+            return _bind(pool, store, broker, timeline, watch, gauges)
+
+        yield store, pool, driver
+
+
+def _bind(pool: Pool, store: Store, broker: Broker, timeline: Timeline, watch: Watch, gauges: Watch) -> Driver:
+    async def crawl(run_id: int, sources: Sequence[str]) -> None:
+        await pool.crawl(run_id, sources, timeline)
+
+    async def score(run_id: int, day: date) -> int:
+        return await pool.score(run_id, day, timeline)
+
+    def both(counts: Mapping[str, tuple[int, int]]) -> None:
+        gauges(counts)
+        watch(counts)
+
+    return Driver(store, broker, timeline, time.time, crawl, score, both, code_version())
+
+
+async def run_nightly(settings: Settings, day: date | None, address: str, watch: Watch, say: Say) -> RunResult:
+    """Run one night: the last day that is over, or ``day``.
+
+    Parameters
+    ----------
+    address
+        ``local`` starts a private Ray; ``auto`` or an address uses a cluster.
+    say
+        Is told what is skipped, and why.
+    """
+    timeline = timeline_of(settings)
+    night = day or night_of(timeline.at(time.time()))
+    sources, skipped = usable_sources(settings)
+    for sentence in skipped:
+        say(sentence)
+    async with with_database(settings) as ready, open_ray(address, "astrid-nightly"):
+        async with open_drivers(ready, sources, shared=address != "local") as (store, _, driver):
+            universe = await load_universe(ready, store, timeline)
+            return await run_night(driver(timeline, watch), universe, night, sources)
+
+
+async def plan_costs(settings: Settings, day: date | None) -> tuple[date, list[Cost], list[str]]:
+    """Return the night, what it would cost per source, and what is skipped; nothing is asked of any upstream."""
+    timeline = timeline_of(settings)
+    night = day or night_of(timeline.at(time.time()))
+    sources, skipped = usable_sources(settings)
+    async with with_database(settings) as ready, open_store(database_url(ready), pool_size=1) as store:
+        universe = await load_universe(ready, store, timeline)
+        entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
+        batches = plan_night(night, entities, await read_missing(store, universe, night), sources)
+    return night, cost_plan(batches, {"github": len(settings.read_github_tokens())}), skipped

@@ -1,0 +1,1 @@
+"""The use cases, as plain async functions: plan, crawl, score, and the night that joins them."""

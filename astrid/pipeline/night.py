@@ -1,0 +1,195 @@
+"""One run from plan to end: record it, publish its batches, watch the workers, say how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final
+
+from astrid import METHOD_VERSION
+from astrid.broker import Broker
+from astrid.catalog import METRICS
+from astrid.errors import StoreError
+from astrid.models import Batch
+from astrid.pipeline.plan import Missing, plan_backfill, plan_night
+from astrid.pipeline.universe import Universe
+from astrid.sources import SOURCES
+from astrid.store import Progress, Store
+from astrid.timeline import Timeline
+
+log = logging.getLogger(__name__)
+
+POLL_S: Final = 0.2
+STALLED_S: Final = 120.0
+"""If no batch of a run ends for this long, its open batches are published again: a broker may have lost them."""
+
+HEAL_DAYS: Final = 35
+"""How far back a night looks for missing days; older ones are a backfill's work."""
+
+Crawl = Callable[[int, Sequence[str]], Awaitable[None]]
+"""Starts workers for a run's sources and returns when they have drained it: ``crawl(run_id, sources)``."""
+
+Score = Callable[[int, date], Awaitable[int]]
+"""Scores and publishes a day under a run and returns how many projects are ranked: ``score(run_id, day)``."""
+
+Watch = Callable[[Mapping[str, tuple[int, int]]], None]
+"""Is told (done, total) batches per source, now and then and at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended: its batches by state, requests per source, the gaps that its day still has, and
+    how many projects it ranked."""
+
+    run_id: int
+    day: date
+    batches: Mapping[str, int]
+    requests: Mapping[str, int]
+    open_gaps: int
+    ranked: int
+
+    @property
+    def state(self) -> str:
+        """``complete``, or ``gaps`` if something expected did not come."""
+        return "gaps" if self.open_gaps or self.batches.get("dead") else "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What a run needs besides its plan: where it writes, where it queues, what time it is, who works."""
+
+    store: Store
+    broker: Broker
+    timeline: Timeline
+    clock: Callable[[], float]
+    crawl: Crawl
+    score: Score
+    watch: Watch
+    code_version: str
+
+    def now(self) -> datetime:
+        """Return the run's moment."""
+        return self.timeline.at(self.clock())
+
+
+async def run_night(driver: Driver, universe: Universe, day: date, sources: Sequence[str]) -> RunResult:
+    """Crawl what the night of ``day`` lacks and score the day; a night that lacks nothing is only scored."""
+    missing = await read_missing(driver.store, universe, day)
+    entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
+    return await execute(driver, "nightly", day, plan_night(day, entities, missing, sources), score=True)
+
+
+async def run_backfill(
+    driver: Driver, universe: Universe, first: date, last: date, sources: Sequence[str]
+) -> RunResult:
+    """Fetch the history from ``first`` to ``last``; batches that an earlier run finished are not asked for again."""
+    entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
+    batches = plan_backfill(first, last, entities, sources)
+    settled = await driver.store.read_finished([b.batch_id for b in batches])
+    return await execute(driver, "backfill", last, [b for b in batches if b.batch_id not in settled], score=False)
+
+
+async def execute(driver: Driver, kind: str, day: date, batches: Sequence[Batch], *, score: bool) -> RunResult:
+    """Run a plan to its end and record it. The batches stand in the database before any is published."""
+    store = driver.store
+    run_id = await store.start_run(kind, day, driver.code_version, METHOD_VERSION, driver.now())
+    own = [dataclasses.replace(b, run_id=run_id) for b in batches]
+    try:
+        await store.plan_batches(run_id, own, driver.now())
+        await driver.broker.publish(own)
+        if own:
+            workers = asyncio.ensure_future(driver.crawl(run_id, sorted({b.source for b in own})))
+            await _follow(run_id, driver, workers)
+        ranked = await driver.score(run_id, day) if score else 0
+        progress = await store.progress(run_id)
+        driver.watch(_by_source(progress))
+        gaps = await store.read_open_gaps(day, day)
+        result = _result(run_id, day, progress, len(gaps), ranked)
+    except BaseException as exc:
+        # The record must say so even if the run is being cancelled; the database may be what failed.
+        with contextlib.suppress(StoreError):
+            await asyncio.shield(
+                store.finish_run(run_id, "failed", {}, f"{type(exc).__name__}: {exc}"[:500], driver.now())
+            )
+        raise
+    await store.finish_run(run_id, result.state, result.requests, "", driver.now())
+    return result
+
+
+async def read_missing(store: Store, universe: Universe, day: date, heal_days: int = HEAL_DAYS) -> Missing:
+    """Read what the store lacks for a night: the days of every nightly metric that have no value.
+
+    A gap whose reason says that asking again is useless (``retry`` false) does not count as missing.
+    """
+    first = day - timedelta(days=heal_days - 1)
+    hopeless = {(g.metric_id, g.entity_id, g.day) for g in await store.read_open_gaps(first, day) if not g.retry}
+    days: dict[str, dict[int, frozenset[date]]] = {}
+    newest: dict[str, dict[int, date]] = {}
+    for metric in METRICS:
+        source = SOURCES[metric.source]
+        entity_ids = universe.entity_ids
+        missing = await store.read_missing(metric.metric_id, entity_ids, first, day)
+        tracked = {e.entity_id for e in universe.entities(source.key)}
+        days[metric.name], newest[metric.name] = {}, {}
+        for column, number in enumerate(entity_ids):
+            entity_id = int(number)
+            if entity_id not in tracked:
+                continue
+            lacking = missing[:, column]
+            days[metric.name][entity_id] = frozenset(
+                d
+                for n in lacking.nonzero()[0]
+                if (metric.metric_id, entity_id, d := first + timedelta(days=int(n))) not in hopeless
+            )
+            seen = (~lacking).nonzero()[0]
+            if len(seen):
+                newest[metric.name][entity_id] = first + timedelta(days=int(seen[-1]))
+    return Missing(first, days, newest)
+
+
+async def _follow(run_id: int, driver: Driver, workers: asyncio.Future[None]) -> None:
+    """Report progress until the workers are through; publish again what stalls."""
+    store = driver.store
+    ended_before, still_s = -1, 0.0
+    try:
+        while not workers.done():
+            await asyncio.wait([workers], timeout=POLL_S)
+            progress = await store.progress(run_id)
+            driver.watch(_by_source(progress))
+            ended = sum(p.count for p in progress if p.state != "planned")
+            still_s = still_s + POLL_S if ended == ended_before else 0.0
+            ended_before = ended
+            if still_s >= STALLED_S:
+                lost = await store.open_batches(run_id)
+                log.warning("no batch ended for %.0f s: %d open batches are published again", still_s, len(lost))
+                await driver.broker.publish([dataclasses.replace(b, run_id=run_id) for b in lost])
+                still_s = 0.0
+        workers.result()
+    finally:
+        if not workers.done():
+            workers.cancel()
+            await asyncio.gather(workers, return_exceptions=True)
+
+
+def _by_source(progress: Sequence[Progress]) -> dict[str, tuple[int, int]]:
+    counts: dict[str, tuple[int, int]] = {}
+    for row in progress:
+        done, total = counts.get(row.source, (0, 0))
+        counts[row.source] = (done + (row.count if row.state != "planned" else 0), total + row.count)
+    return counts
+
+
+def _result(run_id: int, day: date, progress: Sequence[Progress], open_gaps: int, ranked: int) -> RunResult:
+    batches: dict[str, int] = {}
+    requests: dict[str, int] = {}
+    for row in progress:
+        batches[row.state] = batches.get(row.state, 0) + row.count
+        requests[row.source] = requests.get(row.source, 0) + row.requests
+    return RunResult(run_id, day, batches, requests, open_gaps, ranked)
+
+

@@ -1,0 +1,63 @@
+"""The tracked universe: every project with its database id, and what each source calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from astrid.catalog import METRICS
+from astrid.models import Entity, Identity
+from astrid.scoring.score import nominal_weights
+from astrid.sources import SOURCES
+from astrid.sources.source import Key
+from astrid.watchlist import Project
+
+@dataclass(frozen=True, slots=True)
+class Universe:
+    """Projects in slug order, ``entity_ids`` int32 (N,) beside them, and the identities read so far."""
+
+    projects: tuple[Project, ...]
+    entity_ids: npt.NDArray[np.int32]
+    github: Mapping[int, Identity]
+
+    @staticmethod
+    def build(
+        projects: Sequence[Project], entity_ids: Mapping[str, int], github: Mapping[int, Identity]
+    ) -> Universe:
+        """Join the watchlist with the ids that the store gave."""
+        ordered = tuple(sorted(projects, key=lambda p: p.slug))
+        return Universe(ordered, np.array([entity_ids[p.slug] for p in ordered], dtype=np.int32), github)
+
+    def entities(self, key: Key) -> tuple[Entity, ...]:
+        """Return the projects that a source with this kind of key can be asked for.
+
+        ``repository``: key = node id or empty, names = today's name, then the watchlist's and former ones.
+        ``package``: key = the first PyPI package, the one that is measured.
+        ``rules``: names = ``url:`` and ``name:`` rules.
+        """
+        found = []
+        for project, number in zip(self.projects, self.entity_ids, strict=True):
+            entity_id = int(number)
+            if key == "repository" and project.github:
+                identity = self.github.get(entity_id)
+                names = (*((identity.name,) if identity else ()), project.github, *project.former_github)
+                upstream_id = identity.upstream_id if identity else ""
+                found.append(Entity(entity_id, project.slug, upstream_id, tuple(dict.fromkeys(names))))
+            elif key == "package" and project.pypi:
+                found.append(Entity(entity_id, project.slug, project.pypi[0]))
+            elif key == "rules" and (project.hn_urls or project.hn_names):
+                rules = (*(f"url:{u}" for u in project.hn_urls), *(f"name:{n}" for n in project.hn_names))
+                found.append(Entity(entity_id, project.slug, project.slug, rules))
+        return tuple(found)
+
+    def weights(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the score's nominal weight per scored metric and project, float64 (N,); 0 where it has no such id."""
+        present = {}
+        for metric in METRICS:
+            if metric.weight > 0:
+                known = {e.entity_id for e in self.entities(SOURCES[metric.source].key)}
+                present[metric.name] = np.isin(self.entity_ids, list(known))
+        return nominal_weights(present)

@@ -1,0 +1,253 @@
+"""The composition root: settings in, running parts out. Nothing else joins database, broker, network and rules."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from astrid import __version__
+from astrid.broker import Broker
+from astrid.broker.memory import MemoryBroker
+from astrid.broker.rabbitmq import open_rabbitmq
+from astrid.errors import ConfigError
+from astrid.http import Credential, Exchange, HttpFetcher, open_session
+from astrid.pipeline import crawl
+from astrid.pipeline.score import score_and_publish
+from astrid.pipeline.universe import Universe
+from astrid.ratelimit import SPECS, Budget, Grant, Receipt, token_name
+from astrid.settings import Settings
+from astrid.sources import SOURCES
+from astrid.store import Store, migrate, open_embedded, open_store
+from astrid.timeline import Timeline
+from astrid.watchlist import load_watchlist
+
+ExchangeFor = Callable[[str, str], Exchange]
+"""Gives the permit exchange of one budget: ``(upstream, name of the credential) -> Exchange``."""
+
+
+def code_version() -> str:
+    """Return the version of this code, with the commit where the deployment states it in ``GIT_COMMIT``."""
+    commit = os.environ.get("GIT_COMMIT", "")
+    return f"{__version__}+{commit[:12]}" if commit else __version__
+
+
+def prepare_private_ray(environ: MutableMapping[str, str]) -> None:
+    """Give a Ray cluster of our own a token of its own; call it before Ray is imported, which reads it then.
+
+    Nothing is written to the user's home, where a later ``ray start`` would find it, and no other user of
+    this machine can reach the cluster. What the environment says already stands.
+    """
+    environ.setdefault("RAY_AUTH_MODE", "token")
+    if environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in environ:
+        environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def state_folder(settings: Settings) -> Path:
+    """Return where the embedded database lives: the setting, else ``$XDG_STATE_HOME/astrid``, else ``~/.local/state/astrid``."""
+    if settings.state_dir is not None:
+        return settings.state_dir
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "astrid"
+
+
+@asynccontextmanager
+async def with_database(settings: Settings) -> AsyncGenerator[Settings]:
+    """Give settings whose database runs and is migrated: the configured one, or the embedded one.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be reached, or belongs to a newer version.
+    """
+    if settings.database_url is not None:
+        await migrate(settings.database_url.get_secret_value())
+        yield settings
+        return
+    embedded = open_embedded(state_folder(settings) / "postgres")
+    server = await asyncio.to_thread(embedded.__enter__)
+    try:
+        await migrate(server.url())
+        yield settings.model_copy(update={"database_url": SecretStr(server.url())})
+    finally:
+        # Not in a thread: the loop may be closing, and there is nothing left for it to do.
+        embedded.__exit__(None, None, None)
+
+
+def database_url(settings: Settings) -> str:
+    """Return the database's URL.
+
+    Raises
+    ------
+    ConfigError
+        If none is set and none was started.
+    """
+    if settings.database_url is None:
+        raise ConfigError("ASTRID_DATABASE_URL is not set and no embedded database was started")
+    return settings.database_url.get_secret_value()
+
+
+def timeline_of(settings: Settings) -> Timeline:
+    """Start the run's time: at ASTRID_NOW if it is set, else now."""
+    now_s = time.time()
+    return Timeline(settings.now or datetime.fromtimestamp(now_s, UTC), now_s, settings.clock_speed)
+
+
+def usable_sources(settings: Settings) -> tuple[list[str], list[str]]:
+    """Return the sources that can be asked, and a sentence for each that cannot."""
+    usable, skipped = [], []
+    for name, source in SOURCES.items():
+        if name == "github" and not settings.read_github_tokens():
+            skipped.append("github is skipped: set ASTRID_GITHUB_TOKENS to at least one token (no scope is needed)")
+        elif source.upstream not in settings.base_urls:
+            skipped.append(f"{name} is skipped: set ASTRID_{source.upstream.upper()}_URL to import archived snapshots")
+        else:
+            usable.append(name)
+    return usable, skipped
+
+
+def credentials_of(settings: Settings, upstreams: Sequence[str], exchange_for: ExchangeFor) -> dict[str, list[Credential]]:
+    """Return the credentials per upstream: one per GitHub token, one per address for the others."""
+    found: dict[str, list[Credential]] = {}
+    for upstream in upstreams:
+        if upstream == "github":
+            tokens = {token_name(t): t for t in settings.read_github_tokens()}
+            found[upstream] = [Credential(n, SecretStr(t), exchange_for(upstream, n)) for n, t in tokens.items()]
+        else:
+            found[upstream] = [Credential(upstream, None, exchange_for(upstream, upstream))]
+    return found
+
+
+def local_exchanges() -> ExchangeFor:
+    """Keep all budgets in this process: for one worker, and for tests."""
+    budgets: dict[tuple[str, str], Budget] = {}
+
+    def exchange_for(upstream: str, name: str) -> Exchange:
+        budget = budgets.setdefault((upstream, name), Budget(SPECS[upstream]))
+
+        async def exchange(
+            receipts: Sequence[Receipt], unused: Sequence[int], bucket: str, cost: int, want: int, now_s: float
+        ) -> Grant:
+            return budget.exchange(receipts, unused, bucket, cost, want, now_s)
+
+        return exchange
+
+    return exchange_for
+
+
+async def load_universe(settings: Settings, store: Store, timeline: Timeline) -> Universe:
+    """Read the watchlist, give every project its id, and join what is known of their identities."""
+    projects = load_watchlist(settings.watchlist)
+    ids = await store.sync_watchlist([(p.slug, p.name, p.category) for p in projects], timeline.at(time.time()))
+    return Universe.build(projects, ids, await store.read_identities("github"))
+
+
+class CrawlWorker:
+    """One worker of one source: opens its database, network and broker on first use, then drains runs.
+
+    Carries nothing that is not rebuilt from them: a killed worker that starts again goes on.
+
+    Parameters
+    ----------
+    settings
+        With the database's URL set.
+    source
+        Which source's queue it drains.
+    name
+        Its lasting name; its life is made up anew at every start.
+    broker
+        Where its batches come from; None opens RabbitMQ at the configured URL.
+    exchange_for
+        Where its permits come from.
+    """
+
+    def __init__(
+        self, settings: Settings, source: str, name: str, broker: Broker | None, exchange_for: ExchangeFor
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._consumer = f"{name}#{uuid.uuid4().hex[:12]}"
+        self._given_broker = broker
+        self._exchange_for = exchange_for
+        self._stack: AsyncExitStack | None = None
+
+    async def work(self, run_id: int, timeline: Timeline) -> None:
+        """Drain the run's batches of this source; see :func:`astrid.pipeline.crawl.work`."""
+        if self._stack is None:
+            await self._open()
+        upstream = SOURCES[self._source].upstream
+        fetch = HttpFetcher(
+            self._session,
+            self._settings.base_urls,
+            credentials_of(self._settings, [upstream], self._exchange_for),
+            lambda: timeline.at(time.time()).timestamp(),
+            timeline.real_s,
+        )
+        try:
+            await crawl.work(
+                self._source, self._consumer, run_id, self._broker, self._store, fetch, timeline, time.time
+            )
+        finally:
+            await fetch.close()
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        if self._stack is not None:
+            await self._stack.aclose()
+            self._stack = None
+
+    def pid(self) -> int:
+        """Return the process that this worker lives in."""
+        return os.getpid()
+
+    async def _open(self) -> None:
+        stack = AsyncExitStack()
+        try:
+            self._store = await stack.enter_async_context(open_store(database_url(self._settings), pool_size=4))
+            self._session = await stack.enter_async_context(open_session())
+            url = self._settings.broker_url.get_secret_value()
+            self._broker: Broker = self._given_broker or await stack.enter_async_context(
+                open_rabbitmq(url, prefetch=SOURCES[self._source].concurrency)
+            )
+        except BaseException:
+            await stack.aclose()
+            raise
+        self._stack = stack
+
+
+class ScoreWorker:
+    """Scores days; opens its database on first use and carries nothing that is not read from it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack: AsyncExitStack | None = None
+
+    async def score(self, run_id: int, day: date, timeline: Timeline) -> int:
+        """Score and publish a day; return how many projects are ranked."""
+        if self._stack is None:
+            self._stack = AsyncExitStack()
+            self._store = await self._stack.enter_async_context(open_store(database_url(self._settings), pool_size=2))
+        universe = await load_universe(self._settings, self._store, timeline)
+        return await score_and_publish(self._store, universe, day, run_id, timeline.at(time.time()))
+
+
+@asynccontextmanager
+async def open_driver_broker(settings: Settings, memory: Broker | None = None) -> AsyncGenerator[Broker]:
+    """Open the driver's end of the broker: RabbitMQ, or the given (else a new) memory broker."""
+    url = settings.broker_url.get_secret_value()
+    if url.startswith("memory://"):
+        yield memory or MemoryBroker()
+        return
+    async with open_rabbitmq(url) as broker:
+        yield broker
+

@@ -1,0 +1,271 @@
+"""Faults of single requests: which request meets which, and what becomes of its answer.
+
+The draw depends on the seed, the upstream, the night, the request without its credentials, and how
+often that request came before; so a run replays, whatever order its requests come in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any, Final
+
+import orjson
+
+from astrid.models import Request, Response
+from astrid.simulators.scenarios import Scenario
+
+SLOW_S: Final = 9.5
+"""GitHub ends a request after 10 s; this one just makes it."""
+HOLD_S: Final = 60.0
+"""What a secondary limit asks for, and the least to wait where it names no time (GitHub docs, best practices)."""
+
+SECONDARY_MESSAGE: Final = (
+    "You have exceeded a secondary rate limit. Please wait a few minutes before you try again. "
+    "If you reach out to GitHub Support for help, please include the request ID {request_id}."
+)
+SECONDARY_URL: Final = "https://docs.github.com/free-pro-team@latest/rest/overview/rate-limits-for-the-rest-api#about-secondary-rate-limits"
+_HTML_502: Final = (
+    b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
+    b"<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and how it travels: after ``delay_s`` seconds, and ``cut`` off in the middle or not.
+
+    ``hold_s`` is the wait that the answer demands of its account, 0 for none.
+    """
+
+    response: Response
+    fault: str | None = None
+    delay_s: float = 0.0
+    cut: bool = False
+    hold_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """What a fault needs to know: the request, the sound answer, the moment, and a draw from [0, 1)."""
+
+    request: Request
+    response: Response
+    now: datetime
+    night: date
+    draw: float
+
+
+def fingerprint(request: Request) -> bytes:
+    """Return a digest of what a request asks for, without who asks."""
+    digest = hashlib.blake2b(digest_size=16)
+    body = request.content if request.json is None else orjson.dumps(request.json)
+    for part in (request.upstream, request.method, request.path, orjson.dumps(request.params), body or b""):
+        digest.update(part.encode() if isinstance(part, str) else part)
+        digest.update(b"\0")
+    return digest.digest()
+
+
+def draw_fault(scenario: Scenario, upstream: str, key: bytes, night: date, attempt: int) -> tuple[str, float] | None:
+    """Return the fault that a request meets and a further draw from [0, 1), or None for a sound answer."""
+    kinds = [kind for kind in scenario.faults if upstream in _UPSTREAMS[kind]]
+    if not kinds or not scenario.probability:
+        return None
+    seed = f"{scenario.seed}|{upstream}|{night.isoformat()}|{attempt}|".encode()
+    digest = hashlib.blake2b(seed + key, digest_size=24).digest()
+    chance, choice, further = (int.from_bytes(digest[i : i + 8], "big") / 2**64 for i in (0, 8, 16))
+    if chance >= scenario.probability:
+        return None
+    return kinds[int(choice * len(kinds))], further
+
+
+def strike(kind: str, hit: Strike) -> Answer:
+    """Return the answer as the fault leaves it; one that the fault cannot touch comes back sound."""
+    if hit.response.status != 200:
+        return Answer(hit.response)
+    answer = _FAULTS[kind](hit)
+    touched = answer.response is not hit.response or answer.delay_s or answer.cut
+    return replace(answer, fault=kind) if touched else answer
+
+
+def secondary_limit(now: datetime, request_id: str, headers: Mapping[str, str], retry_after: str | None) -> Response:
+    """Build the 403 of a GitHub secondary limit; ``retry_after`` None leaves the header out."""
+    kept = {k: v for k, v in headers.items() if k.startswith(("x-ratelimit", "date", "x-github"))}
+    if retry_after is not None:
+        kept["retry-after"] = retry_after
+    body = {"documentation_url": SECONDARY_URL, "message": SECONDARY_MESSAGE.format(request_id=request_id)}
+    return Response(403, {**kept, "content-type": "application/json; charset=utf-8"}, orjson.dumps(body))
+
+
+def _replaced(hit: Strike, status: int, body: bytes, kind: str, **more: str) -> Response:
+    kept = {k: v for k, v in hit.response.headers.items() if k.startswith(("x-ratelimit", "date", "x-github"))}
+    return Response(status, {**kept, "content-type": kind, **{k.replace("_", "-"): v for k, v in more.items()}}, body)
+
+
+def _request_id(hit: Strike) -> str:
+    return hit.response.headers.get("x-github-request-id", "0000:0000:0000000")
+
+
+def _bad_gateway_json(hit: Strike) -> Answer:
+    body: dict[str, Any] = {"message": "Server Error"}
+    if hit.request.path == "/graphql":
+        body = {"data": None, "errors": [{"message": went_wrong(hit.now, _request_id(hit))}]}
+    return Answer(_replaced(hit, 502, orjson.dumps(body), "application/json; charset=utf-8"))
+
+
+def went_wrong(now: datetime, request_id: str) -> str:
+    """Return GitHub's message for a query that failed on its side (a time-out or a bug)."""
+    return (
+        f"Something went wrong while executing your query on {now.isoformat(timespec='seconds')}. This may be the "
+        f"result of a timeout, or it could be a GitHub bug. Please include `{request_id}` when reporting this issue."
+    )
+
+
+def _bad_gateway_html(hit: Strike) -> Answer:
+    return Answer(_replaced(hit, 502, _HTML_502, "text/html"))
+
+
+def _resource_limits(hit: Strike) -> Answer:
+    """Take away the second half of the answer, and say so in an error: data and error come together."""
+    if hit.request.path != "/graphql":
+        return Answer(hit.response)
+    body = orjson.loads(hit.response.body)
+    data = body.get("data") or {}
+    path: list[str | int] = []
+    for name, value in data.items():
+        if isinstance(value, list) and value:
+            half = len(value) // 2
+            value[half:] = [None] * (len(value) - half)
+            path = [name, half]
+    aliases = [name for name, value in data.items() if isinstance(value, dict) and "nameWithOwner" in value]
+    if not path and aliases:
+        for name in aliases[len(aliases) // 2 :]:
+            data[name] = None
+        path = [aliases[len(aliases) // 2]]
+    if not path:
+        return Answer(hit.response)
+    error = {
+        "type": "RESOURCE_LIMITS_EXCEEDED",
+        "path": path,
+        "message": "Resource limits for this query exceeded.",
+    }
+    body["errors"] = [*body.get("errors", ()), error]
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
+def _secondary_limit(hit: Strike) -> Answer:
+    response = secondary_limit(hit.now, _request_id(hit), hit.response.headers, str(int(HOLD_S)))
+    return Answer(response, hold_s=HOLD_S)
+
+
+def _secondary_limit_bare(hit: Strike) -> Answer:
+    response = secondary_limit(hit.now, _request_id(hit), hit.response.headers, None)
+    return Answer(response, hold_s=HOLD_S)
+
+
+def _secondary_limit_200(hit: Strike) -> Answer:
+    if hit.request.path != "/graphql":
+        return Answer(hit.response)
+    body = orjson.dumps({"errors": [{"message": SECONDARY_MESSAGE.format(request_id=_request_id(hit))}]})
+    response = _replaced(hit, 200, body, "application/json; charset=utf-8", retry_after=str(int(HOLD_S)))
+    return Answer(response, hold_s=HOLD_S)
+
+
+def _too_many_http_date(hit: Strike) -> Answer:
+    until = (hit.now + timedelta(seconds=HOLD_S)).replace(microsecond=0)
+    body = orjson.dumps({"message": SECONDARY_MESSAGE.format(request_id=_request_id(hit))})
+    response = _replaced(
+        hit, 429, body, "application/json; charset=utf-8", retry_after=format_datetime(until, usegmt=True)
+    )
+    return Answer(response, hold_s=(until - hit.now).total_seconds())
+
+
+def _endpoint_spammed(hit: Strike) -> Answer:
+    """Throttle ``/stargazers/history`` with a 422, as third-party notes report; the wording is ours."""
+    if not hit.request.path.endswith("/stargazers/history"):
+        return Answer(hit.response)
+    body = orjson.dumps(
+        {
+            "message": "Validation Failed, or the endpoint has been spammed.",
+            "documentation_url": "https://docs.github.com/rest/activity/starring",
+            "status": "422",
+        }
+    )
+    return Answer(_replaced(hit, 422, body, "application/json; charset=utf-8"))
+
+
+def _slow(hit: Strike) -> Answer:
+    return Answer(hit.response, delay_s=SLOW_S)
+
+
+def _truncated_body(hit: Strike) -> Answer:
+    """Cut the text short inside a complete HTTP answer: the cut shows only when it is parsed."""
+    headers = {k: v for k, v in hit.response.headers.items() if k != "content-encoding"}
+    if "content-encoding" in hit.response.headers or len(hit.response.body) < 2:
+        return Answer(hit.response)
+    end = max(1, int(len(hit.response.body) * (0.2 + 0.6 * hit.draw)))
+    return Answer(Response(200, headers, hit.response.body[:end]))
+
+
+def _cut_connection(hit: Strike) -> Answer:
+    end = len(hit.response.body) // 2
+    return Answer(Response(200, hit.response.headers, hit.response.body[:end]), cut=True)
+
+
+def _stale_feed(hit: Strike) -> Answer:
+    """Hold back the newest 3 to 10 days of a pypistats series."""
+    body = orjson.loads(hit.response.body)
+    if not isinstance(body.get("data"), list):
+        return Answer(hit.response)
+    newest = (hit.night - timedelta(days=3 + int(hit.draw * 8))).isoformat()
+    body["data"] = [row for row in body["data"] if row["date"] <= newest]
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
+def _hn_too_many(hit: Strike) -> Answer:
+    body = orjson.dumps({"message": "Too many requests", "status": 429})
+    return Answer(_replaced(hit, 429, body, "application/json; charset=utf-8"))
+
+
+def _database_exception(hit: Strike) -> Answer:
+    body = b"Code: 159. DB::Exception: Timeout exceeded: elapsed 60.002 seconds, maximum: 60. (TIMEOUT_EXCEEDED)\n"
+    return Answer(_replaced(hit, 500, body, "text/plain; charset=UTF-8", x_clickhouse_exception_code="159"))
+
+
+_EVERYWHERE: Final = frozenset({"github", "hn_algolia", "hn_firebase", "pypistats", "clickhouse", "archive"})
+_GITHUB: Final = frozenset({"github"})
+_UPSTREAMS: Final[Mapping[str, frozenset[str]]] = {
+    "bad_gateway_json": _GITHUB,
+    "bad_gateway_html": _EVERYWHERE,
+    "resource_limits": _GITHUB,
+    "secondary_limit": _GITHUB,
+    "secondary_limit_bare": _GITHUB,
+    "secondary_limit_200": _GITHUB,
+    "too_many_http_date": _GITHUB,
+    "endpoint_spammed": _GITHUB,
+    "slow": _EVERYWHERE,
+    "truncated_body": _EVERYWHERE,
+    "cut_connection": _EVERYWHERE,
+    "stale_feed": frozenset({"pypistats"}),
+    "hn_too_many": frozenset({"hn_algolia"}),
+    "database_exception": frozenset({"clickhouse"}),
+}
+_FAULTS: Final[Mapping[str, Callable[[Strike], Answer]]] = {
+    "bad_gateway_json": _bad_gateway_json,
+    "bad_gateway_html": _bad_gateway_html,
+    "resource_limits": _resource_limits,
+    "secondary_limit": _secondary_limit,
+    "secondary_limit_bare": _secondary_limit_bare,
+    "secondary_limit_200": _secondary_limit_200,
+    "too_many_http_date": _too_many_http_date,
+    "endpoint_spammed": _endpoint_spammed,
+    "slow": _slow,
+    "truncated_body": _truncated_body,
+    "cut_connection": _cut_connection,
+    "stale_feed": _stale_feed,
+    "hn_too_many": _hn_too_many,
+    "database_exception": _database_exception,
+}

@@ -1,0 +1,233 @@
+"""Server-side accounting: it enforces an upstream's limits and convicts clients that ignore them.
+
+A *conviction* is a request that a well-behaved client could have avoided: one sent while a wait
+that it was told still runs, one over the number of concurrent requests, or one past a documented
+limit. Windows are fixed and open with the first request in them. Time is an argument.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+MAX_EXAMPLES: Final = 20
+"""Convictions that the report describes one by one, per client; the others are only counted."""
+
+Reason = Literal["wait_ignored", "reset_ignored", "over_limit", "concurrency"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """At most ``limit`` points in a window of ``length_s`` seconds."""
+
+    name: str
+    limit: int
+    length_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The state of one window as an answer's headers tell it; ``reset_s`` is epoch seconds."""
+
+    limit: int
+    used: int
+    remaining: int
+    reset_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not served. ``window`` is empty unless a window ran full."""
+
+    reason: Reason
+    window: str
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request at the moment it came in: who pays, when, and how many of that account were open, itself included."""
+
+    account: str
+    at_s: float
+    open_requests: int
+
+
+@dataclass(slots=True)
+class _OpenWindow:
+    opened_s: float
+    used: int = 0
+    told_empty: bool = False
+
+
+@dataclass(slots=True)
+class _Hold:
+    told_s: float
+    until_s: float
+
+
+@dataclass(slots=True)
+class _Tally:
+    requests: int = 0
+    points: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    convictions: Counter[str] = field(default_factory=Counter)
+    examples: list[dict[str, str]] = field(default_factory=list)
+
+
+class Limits:
+    """The books of one upstream.
+
+    An *account* is what limits are counted for (a user, an address); a *client* is what the report
+    names (a token, an address). Tokens of one user share an account and are convicted one by one.
+
+    Parameters
+    ----------
+    concurrent
+        Most open requests per account; None for no limit.
+    tolerance_s
+        Seconds around the edges of a wait that was told in which nobody is convicted, because a
+        request may have been on its way, or a clock a little off. Limits hold regardless.
+    """
+
+    def __init__(self, *, concurrent: int | None = None, tolerance_s: float = 0.0) -> None:
+        self.concurrent = concurrent
+        self.tolerance_s = tolerance_s
+        self._windows: dict[tuple[str, str], _OpenWindow] = {}
+        self._holds: dict[str, _Hold] = {}
+        self._open: Counter[str] = Counter()
+        self._tallies: dict[str, _Tally] = {}
+
+    def arrive(self, account: str, now: datetime) -> Arrival:
+        """Note that a request came in; each arrival is followed by one :meth:`leave`."""
+        self._open[account] += 1
+        return Arrival(account, now.timestamp(), self._open[account])
+
+    def leave(self, arrival: Arrival) -> None:
+        """Note that a request was answered."""
+        self._open[arrival.account] -= 1
+        if not self._open[arrival.account]:
+            del self._open[arrival.account]
+
+    def check(self, arrival: Arrival, client: str) -> Refusal | None:
+        """Refuse a request that came during a wait its account was told, or over the concurrency."""
+        hold = self._holds.get(arrival.account)
+        # A request that came in before the wait was told is judged by what held at its arrival.
+        if hold is not None and hold.told_s <= arrival.at_s < hold.until_s:
+            left_s = hold.until_s - arrival.at_s
+            if hold.told_s + self.tolerance_s <= arrival.at_s < hold.until_s - self.tolerance_s:
+                self._convict(client, arrival.at_s, "wait_ignored", f"{left_s:.0f} s before the end")
+            return Refusal("wait_ignored", "", left_s)
+        if self.concurrent is not None and arrival.open_requests > self.concurrent:
+            self._convict(
+                client, arrival.at_s, "concurrency", f"{arrival.open_requests} open, {self.concurrent} allowed"
+            )
+            return Refusal("concurrency", "", 60.0)
+        return None
+
+    def take(self, account: str, client: str, window: Window, points: int, now: datetime) -> Refusal | None:
+        """Charge ``points`` to a window, or refuse because it was full already.
+
+        The request that empties a window is served whole, even if it costs more than was left.
+        """
+        now_s = now.timestamp()
+        state = self._state(account, window, now_s)
+        if state.used >= window.limit:
+            left_s = state.opened_s + window.length_s - now_s
+            reason: Reason = "reset_ignored" if state.told_empty else "over_limit"
+            # Whoever counts requests from sending until one window after the answer never gets here, however slow
+            # the way. Only one who was told a reset may be a little early by a clock of its own.
+            if reason == "over_limit" or left_s > self.tolerance_s:
+                detail = f"{window.name}: {state.used} of {window.limit} used, {left_s:.0f} s before the reset"
+                self._convict(client, now_s, reason, detail)
+            return Refusal(reason, window.name, left_s)
+        state.used += points
+        self._tally(client).points[window.name] += points
+        return None
+
+    def read(self, account: str, window: Window, now: datetime) -> Reading:
+        """Return what the headers of an answer say about a window."""
+        state = self._state(account, window, now.timestamp())
+        return Reading(
+            window.limit,
+            state.used,
+            max(0, window.limit - state.used),
+            math.ceil(state.opened_s + window.length_s),
+        )
+
+    def tell_empty(self, account: str, window: Window, now: datetime) -> None:
+        """Remember that an answer said ``remaining: 0`` for a window."""
+        self._state(account, window, now.timestamp()).told_empty = True
+
+    def hold(self, account: str, now: datetime, wait_s: float) -> None:
+        """Remember that an account was told to wait; a running longer wait stands."""
+        until_s = now.timestamp() + wait_s
+        running = self._holds.get(account)
+        if running is None or running.until_s < until_s:
+            told_s = running.told_s if running is not None and running.until_s > now.timestamp() else now.timestamp()
+            self._holds[account] = _Hold(told_s, until_s)
+
+    def count(self, client: str, status: int, fault: str | None = None) -> None:
+        """Enter one answered request into the report."""
+        tally = self._tally(client)
+        tally.requests += 1
+        tally.statuses[str(status)] += 1
+        if fault is not None:
+            tally.faults[fault] += 1
+
+    def restart(self) -> None:
+        """Begin all windows and waits anew, as after a jump of the clock; the report stays."""
+        self._windows.clear()
+        self._holds.clear()
+
+    def convictions(self) -> int:
+        """Return how many requests were convicted so far."""
+        return sum(t.convictions.total() for t in self._tallies.values())
+
+    def report(self) -> dict[str, Any]:
+        """Return requests, points, status counts and convictions, in sum and per client."""
+        tallies = self._tallies.values()
+        return {
+            "requests": sum(t.requests for t in tallies),
+            "points": dict(sum((t.points for t in tallies), Counter())),
+            "statuses": dict(sum((t.statuses for t in tallies), Counter())),
+            "faults": dict(sum((t.faults for t in tallies), Counter())),
+            "convictions": self.convictions(),
+            "tokens": {
+                client: {
+                    "requests": t.requests,
+                    "points": dict(t.points),
+                    "statuses": dict(t.statuses),
+                    "convictions": {
+                        "count": t.convictions.total(),
+                        "reasons": dict(t.convictions),
+                        "examples": list(t.examples),
+                    },
+                }
+                for client, t in sorted(self._tallies.items())
+            },
+        }
+
+    def _state(self, account: str, window: Window, now_s: float) -> _OpenWindow:
+        key = (account, window.name)
+        state = self._windows.get(key)
+        if state is None or now_s >= state.opened_s + window.length_s:
+            state = self._windows[key] = _OpenWindow(now_s)
+        return state
+
+    def _tally(self, client: str) -> _Tally:
+        tally = self._tallies.get(client)
+        if tally is None:
+            tally = self._tallies[client] = _Tally()
+        return tally
+
+    def _convict(self, client: str, at_s: float, reason: Reason, detail: str) -> None:
+        tally = self._tally(client)
+        tally.convictions[reason] += 1
+        if len(tally.examples) < MAX_EXAMPLES:
+            at = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
+            tally.examples.append({"at": at, "reason": reason, "detail": detail})

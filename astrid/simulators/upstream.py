@@ -1,0 +1,141 @@
+"""What all simulated upstreams share: accounts, faults, and the order in which a request is judged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from astrid.models import Request, Response
+from astrid.ratelimit import token_name
+from astrid.simulators import faults
+from astrid.simulators.limits import Arrival, Limits, Refusal
+from astrid.simulators.scenarios import CALM, Scenario
+
+if TYPE_CHECKING:
+    from astrid.simulators.world import World
+
+JSON: Final = "application/json; charset=utf-8"
+LOCALHOST: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as an upstream sees it; ``account`` pays, ``client`` is the name in the report."""
+
+    request: Request
+    token: str | None
+    account: str
+    client: str
+    now: datetime
+    night: date
+
+    def param(self, name: str, default: str = "") -> str:
+        """Return the last query parameter of that name."""
+        return next((v for k, v in reversed(self.request.params) if k == name), default)
+
+    def header(self, name: str, default: str = "") -> str:
+        """Return a request header; ``name`` in lower case."""
+        return next((v for k, v in self.request.headers if k.lower() == name), default)
+
+
+class Upstream(ABC):
+    """One simulated service over one world.
+
+    ``respond`` is deterministic given the world, the night, the scenario and the requests so far.
+    """
+
+    name: str
+
+    def __init__(self, world: World, limits: Limits, scenario: Scenario = CALM) -> None:
+        self.world = world
+        self.limits = limits
+        self.scenario = scenario
+        self._attempts: Counter[tuple[date, bytes]] = Counter()
+
+    @abstractmethod
+    def answer(self, call: Call) -> Response:
+        """Answer a request that is neither over the concurrency nor sent during a wait."""
+
+    @abstractmethod
+    def refuse(self, call: Call, refusal: Refusal) -> Response:
+        """Say no in the upstream's own words."""
+
+    def account(self, token: str | None, address: str) -> str:
+        """Return what limits are counted for: here the address."""
+        return f"ip:{address}"
+
+    def client(self, token: str | None, address: str) -> str:
+        """Return the name in the report: a token's short digest, never the token, or the address."""
+        return f"ip:{address}" if token is None else token_name(token)
+
+    def arrive(self, token: str | None, address: str, now: datetime) -> Arrival:
+        """Note that a request came in; for callers that keep several open at once (the server)."""
+        return self.limits.arrive(self.account(token, address), now)
+
+    def respond(
+        self, request: Request, *, token: str | None, now: datetime, night: date, address: str = LOCALHOST
+    ) -> Response:
+        """Answer one request as of ``night``; ``now`` (aware) drives limits and the ``date`` header."""
+        arrival = self.arrive(token, address, now)
+        try:
+            return self.exchange(request, arrival, token=token, now=now, night=night, address=address).response
+        finally:
+            self.limits.leave(arrival)
+
+    def exchange(
+        self, request: Request, arrival: Arrival, *, token: str | None, now: datetime, night: date, address: str
+    ) -> faults.Answer:
+        """Judge and answer a request that has arrived; the caller lets it leave."""
+        call = Call(request, token, arrival.account, self.client(token, address), now, night)
+        refusal = self.limits.check(arrival, call.client)
+        if refusal is not None:
+            answer = faults.Answer(self.refuse(call, refusal))
+        else:
+            answer = self._faulty(call, self.answer(call))
+        if answer.hold_s:
+            self.limits.hold(call.account, now, answer.hold_s)
+        self.limits.count(call.client, answer.response.status, answer.fault)
+        return answer
+
+    def restart(self) -> None:
+        """Begin windows, waits and attempt counts anew after a jump to another night."""
+        self.limits.restart()
+        self._attempts.clear()
+
+    def _faulty(self, call: Call, response: Response) -> faults.Answer:
+        if not self.scenario.faults:
+            return faults.Answer(response)
+        key = faults.fingerprint(call.request)
+        attempt = self._attempts[call.night, key]
+        self._attempts[call.night, key] += 1
+        drawn = faults.draw_fault(self.scenario, self.name, key, call.night, attempt)
+        if drawn is None:
+            return faults.Answer(response)
+        return faults.strike(drawn[0], faults.Strike(call.request, response, call.now, call.night, drawn[1]))
+
+
+def reading_moment(night: date) -> datetime:
+    """Return the moment at which the night of a day is read: 05:00 UTC of the next day."""
+    return datetime.combine(night + timedelta(days=1), time(5, tzinfo=UTC))
+
+
+def json_response(call: Call, value: object, status: int = 200, **headers: str) -> Response:
+    """Encode a JSON answer; keyword ``x_y`` becomes header ``x-y``."""
+    return text_response(call, orjson.dumps(value), status, JSON, **headers)
+
+
+def text_response(call: Call, body: bytes, status: int, kind: str, **headers: str) -> Response:
+    """Wrap a body with its type and the date of the simulated clock."""
+    named = {k.replace("_", "-"): v for k, v in headers.items()}
+    return Response(status, {"content-type": kind, "date": http_date(call.now), **named}, body)
+
+
+def http_date(moment: datetime) -> str:
+    """Format a moment for HTTP headers."""
+    return format_datetime(moment.astimezone(UTC), usegmt=True)

@@ -1,0 +1,18 @@
+"""The upstreams: one file each, registered here and nowhere else.
+
+A source is sans-I/O: a generator that yields requests, is sent answers, and returns observations.
+It imports no network, no database, no clock.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from astrid.sources import archive, clickhouse, github, hackernews, pypistats
+from astrid.sources.source import Source, Task
+
+SOURCES: Final[dict[str, Source]] = {
+    s.name: s for s in (github.SOURCE, hackernews.SOURCE, pypistats.SOURCE, clickhouse.SOURCE, archive.SOURCE)
+}
+
+__all__ = ["SOURCES", "Source", "Task"]

@@ -1,0 +1,69 @@
+"""What a source is: a frozen record around one generator function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Literal
+
+from astrid.catalog import METRIC_BY_NAME, Timing
+from astrid.models import Batch, Entity, Gap, Steps
+
+Key = Literal["repository", "package", "rules"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing a source can be asked for.
+
+    ``metrics`` are the series that it fills, ``entities_per_batch`` and ``days_per_batch`` how much
+    one batch holds, ``requests_per_batch`` and ``points_per_request`` what a full one is expected to cost.
+    """
+
+    name: str
+    metrics: tuple[str, ...]
+    timing: Timing
+    bucket: str
+    entities_per_batch: int
+    days_per_batch: int
+    requests_per_batch: float
+    points_per_request: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One upstream, or one way into it.
+
+    ``key`` says what its batches' entities are called by; ``upstream`` which base URL and budget it
+    uses; ``concurrency`` how many batches one worker holds at a time.
+    """
+
+    name: str
+    upstream: str
+    key: Key
+    tasks: Mapping[str, Task]
+    crawl: Callable[[Batch], Steps]
+    concurrency: int
+
+
+def expected_gaps(batch: Batch, task: Task, reason: str, *, retry: bool) -> tuple[Gap, ...]:
+    """Return a gap for every value that ``batch`` should have brought: entities x metrics x days."""
+    metric_ids = [METRIC_BY_NAME[name].metric_id for name in task.metrics]
+    return tuple(
+        Gap(entity.entity_id, metric_id, day, reason, retry)
+        for entity in batch.entities
+        for metric_id in metric_ids
+        for day in days_between(batch.start, batch.end)
+    )
+
+
+def days_between(first: date, last: date) -> list[date]:
+    """Return every day from ``first`` to ``last``, both included; none if ``last`` is earlier."""
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def gaps_for(entities: tuple[Entity, ...], metrics: tuple[str, ...], days: list[date], reason: str) -> list[Gap]:
+    """Return retryable gaps for some entities and days."""
+    ids = [METRIC_BY_NAME[name].metric_id for name in metrics]
+    return [Gap(e.entity_id, m, d, reason, True) for e in entities for m in ids for d in days]

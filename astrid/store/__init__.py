@@ -1,0 +1,284 @@
+"""The store: always PostgreSQL, SQL only here, every write one transaction and idempotent by key.
+
+``open_store(url)`` gives a :class:`Store`. Its methods are the whole interface: each is one transaction, takes
+``now`` where it writes a time, and raises :class:`astrid.errors.StoreError` when the database refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import date, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from astrid import METHOD_VERSION
+from astrid.models import Batch, DeadLetter, Done, Gap, Identity, Observations, Split
+from astrid.store import catalogue, commits, digests, matrices, observations, pool, reads, runs, scores
+from astrid.store.embedded import EmbeddedServer, open_embedded
+from astrid.store.migrate import Migrated, check_version, migrate
+from astrid.store.rows import (
+    CommitCounts,
+    GapRow,
+    IdentityRow,
+    NoteRow,
+    Progress,
+    ProjectRow,
+    Reconciliation,
+    RunRow,
+    ScoreColumns,
+    ScoreComponents,
+    ScoreCounts,
+    ScoreRow,
+    SeriesPoint,
+    TableDigest,
+    WriteCounts,
+)
+
+__all__ = [
+    "CommitCounts",
+    "EmbeddedServer",
+    "GapRow",
+    "IdentityRow",
+    "Migrated",
+    "NoteRow",
+    "Progress",
+    "ProjectRow",
+    "Reconciliation",
+    "RunRow",
+    "ScoreColumns",
+    "ScoreComponents",
+    "ScoreCounts",
+    "ScoreRow",
+    "SeriesPoint",
+    "Store",
+    "TableDigest",
+    "WriteCounts",
+    "check_version",
+    "migrate",
+    "open_embedded",
+    "open_store",
+]
+
+
+@asynccontextmanager
+async def open_store(url: str, *, pool_size: int = 4) -> AsyncGenerator[Store]:
+    """Open a pool of at most ``pool_size`` connections and give a :class:`Store` over it.
+
+    The schema is not looked at here: call :func:`migrate` or :func:`check_version` first.
+
+    Raises
+    ------
+    ConfigError
+        If the URL is not PostgreSQL's.
+    StoreError
+        If the server cannot be reached or refuses.
+    """
+    async with pool.open_pool(url, size=pool_size) as connections:
+        yield Store(connections, pool.describe(url))
+
+
+class Store:
+    """Everything that is read from and written to the database; safe to share between tasks of one event loop."""
+
+    def __init__(self, connections: pool.Pool, place: str) -> None:
+        self._pool = connections
+        self._place = place
+
+    # Entities and identities
+
+    async def sync_watchlist(self, projects: Iterable[tuple[str, str, str]], now: datetime) -> dict[str, int]:
+        """Make an entity of every (slug, name, category) and return slug -> entity_id of these.
+
+        New slugs get their ids in slug order; names and categories follow the watchlist; entities that left it stay.
+        """
+        listed = sorted(set(projects))
+        return await pool.writing(self._pool, self._place, lambda c: catalogue.sync_watchlist(c, listed, now))
+
+    async def record_identities(self, identities: Sequence[Identity], day: date, run_id: int) -> int:
+        """Keep what upstreams called the entities on ``day``; return how many rows are new.
+
+        The upstream id is the identity, a name holds from the day it was first read. A new name or a new id of
+        the same platform ends the former row the day before.
+        """
+        return await pool.writing(
+            self._pool, self._place, lambda c: catalogue.record_identities(c, identities, day, run_id)
+        )
+
+    async def read_identities(self, platform: str) -> dict[int, Identity]:
+        """Return entity_id -> what the platform calls it now."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await catalogue.read_identities(connection, platform)
+
+    async def read_projects(self) -> list[ProjectRow]:
+        """Return all entities by slug, without their identities."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_projects(connection)
+
+    async def read_project(self, slug: str) -> ProjectRow | None:
+        """Return one entity with every identity it ever had, or None."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_project(connection, slug)
+
+    # Runs and batches
+
+    async def start_run(self, kind: str, day: date, code_version: str, method_version: str, now: datetime) -> int:
+        """Open a run record and return its id."""
+        return await pool.writing(
+            self._pool, self._place, lambda c: runs.start_run(c, kind, day, code_version, method_version, now)
+        )
+
+    async def finish_run(self, run_id: int, state: str, spent: Mapping[str, int], note: str, now: datetime) -> None:
+        """Close a run with its end state, what it spent (bucket or source -> count), and a sentence."""
+        await pool.writing(self._pool, self._place, lambda c: runs.finish_run(c, run_id, state, spent, note, now))
+
+    async def read_runs(self, limit: int = 50) -> list[RunRow]:
+        """Return the newest runs first."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await runs.read_runs(connection, limit)
+
+    async def plan_batches(self, run_id: int, batches: Sequence[Batch], now: datetime) -> int:
+        """Enter batches as planned and return how many were not there before; the run's planned sums grow with them."""
+        return await pool.writing(self._pool, self._place, lambda c: runs.plan_batches(c, run_id, batches, now))
+
+    async def open_batches(self, run_id: int) -> list[Batch]:
+        """Return the batches of a run that are planned and not settled, by source and batch id."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await runs.open_batches(connection, run_id)
+
+    async def read_finished(self, batch_ids: Sequence[str]) -> set[str]:
+        """Return which of these batches some run has done; equal ids are equal work."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await runs.read_finished(connection, batch_ids)
+
+    async def progress(self, run_id: int) -> list[Progress]:
+        """Return (source, state, count, requests) of a run's batches."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await runs.progress(connection, run_id)
+
+    # Observations, gaps
+
+    async def commit_batch(
+        self, batch: Batch, outcome: Done | Split | DeadLetter, now: datetime, gaps: Sequence[Gap] = ()
+    ) -> CommitCounts:
+        """Write everything one batch found, and its end, in one transaction; acknowledge the message after this.
+
+        ``gaps`` are added to those of a Done outcome; a DeadLetter's lost days come in here. A batch that is done
+        or split already is left alone (``already``); one that was dead may still become done.
+        """
+        return await pool.writing(self._pool, self._place, lambda c: commits.commit_batch(c, batch, outcome, now, gaps))
+
+    async def write_observations(self, found: Observations, run_id: int, now: datetime) -> WriteCounts:
+        """Write values (not the gaps or identities) in one transaction and close the gaps that they fill.
+
+        A value equal to the stored one is left alone with its first time. One that differs moves the stored row
+        to ``observation_revision``, unless the stored row's origin goes before it (``astrid.catalog.ORIGINS``).
+        """
+        return await pool.writing(
+            self._pool, self._place, lambda c: observations.write_observations(c, found, run_id, now)
+        )
+
+    async def write_gaps(self, gaps: Sequence[Gap], now: datetime) -> int:
+        """Enter expected values that did not come; return how many keys now stand open among them.
+
+        A gap that stands already gets one more attempt; a key that has a value is no gap and is passed over.
+        """
+        return await pool.writing(self._pool, self._place, lambda c: commits.write_gaps(c, gaps, now))
+
+    async def read_open_gaps(self, first: date, last: date) -> list[Gap]:
+        """Return the gaps from ``first`` to ``last`` (inclusive) that are not healed, in key order."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_open_gaps(connection, first, last)
+
+    async def read_gaps(self, slug: str) -> list[GapRow]:
+        """Return every gap of an entity, healed ones too, by metric and day."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_gaps(connection, slug)
+
+    async def record_note(self, metric_id: int, first_day: date, last_day: date | None, note: str) -> None:
+        """Attach a sentence to a stretch of a metric; the same note twice is one."""
+        await pool.writing(
+            self._pool, self._place, lambda c: catalogue.record_note(c, metric_id, first_day, last_day, note)
+        )
+
+    async def read_notes(self, metric_id: int) -> list[NoteRow]:
+        """Return the notes of a metric by first day."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_notes(connection, metric_id)
+
+    async def record_reconciliation(self, weeks: Sequence[Reconciliation]) -> None:
+        """Keep, per entity and week, what history and snapshots say; a later comparison replaces the former."""
+        await pool.writing(self._pool, self._place, lambda c: catalogue.record_reconciliation(c, weeks))
+
+    # Series
+
+    async def read_matrix(
+        self, metric_id: int, entity_ids: npt.NDArray[np.int32], first: date, last: date
+    ) -> npt.NDArray[np.float32]:
+        """Return a metric as a float32 array (T, N): day by day from ``first`` to ``last``, a column per entity.
+
+        NaN is a gap. Columns are in the order of ``entity_ids``, which may hold no id twice. float32 keeps counts up
+        to 16 777 216 exactly, larger ones to 7 digits.
+        """
+        async with pool.reading(self._pool, self._place) as connection:
+            return await matrices.read_matrix(connection, metric_id, entity_ids, first, last)
+
+    async def read_missing(
+        self, metric_id: int, entity_ids: npt.NDArray[np.int32], first: date, last: date
+    ) -> npt.NDArray[np.bool_]:
+        """Return a bool array (T, N), True where a metric has no value; shape and order as in ``read_matrix``."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return np.isnan(await matrices.read_matrix(connection, metric_id, entity_ids, first, last))
+
+    async def read_series(self, slug: str, metric_id: int, start: date, end: date) -> list[SeriesPoint]:
+        """Return the stored points of a series from ``start`` to ``end`` (inclusive); days without one are absent."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_series(connection, slug, metric_id, start, end)
+
+    # Scores
+
+    async def write_scores(
+        self, run_id: int, day: date, method_version: str, columns: ScoreColumns, now: datetime
+    ) -> ScoreCounts:
+        """Publish all scores of one day in one transaction.
+
+        A score that is equal, parts included, is left alone. One that differs, or that is no longer given, is moved
+        to ``score_revision`` with its parts before the new one takes its place.
+        """
+        return await pool.writing(
+            self._pool, self._place, lambda c: scores.write_scores(c, run_id, day, method_version, columns, now)
+        )
+
+    async def latest_scored_day(self, method_version: str = METHOD_VERSION) -> date | None:
+        """Return the last day that has scores, or None."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.latest_scored_day(connection, method_version)
+
+    async def read_leaderboard(
+        self,
+        day: date | None,
+        category: str | None,
+        limit: int,
+        offset: int,
+        method_version: str = METHOD_VERSION,
+    ) -> list[ScoreRow]:
+        """Return ranked scores of a day (None = the last scored one) by rank, of one category or of all."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_leaderboard(connection, day, category, limit, offset, method_version)
+
+    async def read_score_history(self, slug: str, days: int, method_version: str = METHOD_VERSION) -> list[ScoreRow]:
+        """Return the scores of one entity on the last ``days`` scored days of it, oldest first."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_score_history(connection, slug, days, method_version)
+
+    # Comparison
+
+    async def digest(self) -> dict[str, TableDigest]:
+        """Return row count and SHA-256 of each content table, as of one moment.
+
+        Over keys and values in key order, with slugs and names instead of ids; times of observation, run ids and
+        attempts do not enter, so two stores that hold the same facts have the same digests.
+        """
+        async with pool.reading(self._pool, self._place, snapshot=True) as connection:
+            return await digests.digest(connection)

@@ -1,0 +1,10 @@
+COMMENT ON TABLE observation IS 'What stands: one value per metric, entity and UTC day';
+COMMENT ON COLUMN observation.metric_id IS 'astrid.catalog.METRICS; the unit of value is stated there';
+COMMENT ON COLUMN observation.day IS 'UTC day that the value is about';
+COMMENT ON COLUMN observation.value IS 'Finite, 0 or more; stocks are levels, flows are counts per UTC day';
+COMMENT ON COLUMN observation.origin_id IS 'astrid.catalog.ORIGINS: where it was read';
+COMMENT ON COLUMN observation.observed_at IS 'When this value was first written';
+COMMENT ON TABLE observation_revision IS 'What stood before: values that were replaced, with both times';
+COMMENT ON COLUMN observation_revision.observed_at IS 'When this value was first written';
+COMMENT ON COLUMN observation_revision.superseded_at IS 'When another value took its place';
+COMMENT ON COLUMN observation_revision.superseded_by_run IS 'The run that brought the other value';

@@ -1,0 +1,78 @@
+"""Reads for the API and the planner: rows of a few projects, never whole tables."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Final
+
+import asyncpg
+import orjson
+
+from astrid.catalog import METRIC_BY_ID
+from astrid.models import Gap
+from astrid.store.pool import Connection
+from astrid.store.queries import load_queries
+from astrid.store.rows import GapRow, IdentityRow, NoteRow, ProjectRow, ScoreRow, SeriesPoint
+
+_SQL: Final = load_queries("reads")
+
+
+async def read_projects(connection: Connection) -> list[ProjectRow]:
+    """See :meth:`astrid.store.Store.read_projects`."""
+    return [ProjectRow(**row) for row in await connection.fetch(_SQL["read_projects"])]
+
+
+async def read_project(connection: Connection, slug: str) -> ProjectRow | None:
+    """See :meth:`astrid.store.Store.read_project`."""
+    row = await connection.fetchrow(_SQL["read_project"], slug)
+    if row is None:
+        return None
+    identities = await connection.fetch(_SQL["read_project_identities"], row["entity_id"])
+    return ProjectRow(**row, identities=tuple(IdentityRow(**identity) for identity in identities))
+
+
+async def read_series(connection: Connection, slug: str, metric_id: int, start: date, end: date) -> list[SeriesPoint]:
+    """See :meth:`astrid.store.Store.read_series`."""
+    rows = await connection.fetch(_SQL["read_series"], slug, metric_id, start, end)
+    return [SeriesPoint(*row) for row in rows]
+
+
+async def read_open_gaps(connection: Connection, first: date, last: date) -> list[Gap]:
+    """See :meth:`astrid.store.Store.read_open_gaps`."""
+    return [Gap(**row) for row in await connection.fetch(_SQL["read_open_gaps"], first, last)]
+
+
+async def read_gaps(connection: Connection, slug: str) -> list[GapRow]:
+    """See :meth:`astrid.store.Store.read_gaps`."""
+    return [GapRow(**row) for row in await connection.fetch(_SQL["read_gaps"], slug)]
+
+
+async def read_notes(connection: Connection, metric_id: int) -> list[NoteRow]:
+    """See :meth:`astrid.store.Store.read_notes`."""
+    return [NoteRow(**row) for row in await connection.fetch(_SQL["read_notes"], metric_id)]
+
+
+async def latest_scored_day(connection: Connection, method_version: str) -> date | None:
+    """See :meth:`astrid.store.Store.latest_scored_day`."""
+    day: date | None = await connection.fetchval(_SQL["latest_scored_day"], method_version)
+    return day
+
+
+async def read_leaderboard(
+    connection: Connection, day: date | None, category: str | None, limit: int, offset: int, method_version: str
+) -> list[ScoreRow]:
+    """See :meth:`astrid.store.Store.read_leaderboard`."""
+    rows = await connection.fetch(_SQL["read_leaderboard"], day, category, limit, offset, method_version)
+    return [_score_row(row) for row in rows]
+
+
+async def read_score_history(connection: Connection, slug: str, days: int, method_version: str) -> list[ScoreRow]:
+    """See :meth:`astrid.store.Store.read_score_history`."""
+    rows = await connection.fetch(_SQL["read_score_history"], slug, days, method_version)
+    return [_score_row(row) for row in reversed(rows)]
+
+
+def _score_row(row: asyncpg.Record) -> ScoreRow:
+    by_id: dict[str, float] = orjson.loads(row["contributions"] or "{}")
+    named = {METRIC_BY_ID[int(key)].name: value for key, value in by_id.items() if int(key) in METRIC_BY_ID}
+    return ScoreRow(**{**row, "contributions": dict(sorted(named.items()))})

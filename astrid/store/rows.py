@@ -1,0 +1,236 @@
+"""The values that the store gives back or takes in columns: frozen, slotted, without behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteCounts:
+    """What became of the rows of one write.
+
+    ``new`` + ``changed`` + ``equal`` + ``outranked`` + ``refused`` + ``doubled`` is the number of rows handed in.
+    ``outranked`` rows differ from a standing value whose origin goes before theirs; ``refused`` are not
+    finite, out of range, or of an unknown metric, origin or entity; ``doubled`` state a key that another
+    row of the same write states too. ``healed`` counts gaps that were closed.
+    """
+
+    new: int = 0
+    changed: int = 0
+    equal: int = 0
+    outranked: int = 0
+    refused: int = 0
+    doubled: int = 0
+    healed: int = 0
+
+    def __add__(self, other: WriteCounts) -> WriteCounts:
+        return WriteCounts(
+            self.new + other.new,
+            self.changed + other.changed,
+            self.equal + other.equal,
+            self.outranked + other.outranked,
+            self.refused + other.refused,
+            self.doubled + other.doubled,
+            self.healed + other.healed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CommitCounts:
+    """What one commit of a batch did; ``already``: it was settled before, nothing was written."""
+
+    written: WriteCounts = field(default_factory=WriteCounts)
+    gaps: int = 0
+    parts: int = 0
+    already: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCounts:
+    """What one write of scores did: rows that were new, superseded, equal, or withdrawn (scored before, not now)."""
+
+    new: int = 0
+    superseded: int = 0
+    equal: int = 0
+    withdrawn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreComponents:
+    """The parts of one day's scores, one row per (entity, metric), in columns of one length.
+
+    ``entity_id`` int32, ``metric_id`` int16, ``flags`` int32, the others float64 with NaN = not known.
+    ``level`` is the filtered logarithm, ``growth`` and ``growth_fast`` are logarithms per week, ``z`` standard
+    deviations, ``sustain`` 0..1, ``momentum`` 0..1, ``weight`` as used, ``contribution`` in score points / 100.
+    """
+
+    entity_id: npt.NDArray[np.int32]
+    metric_id: npt.NDArray[np.int16]
+    level: Floats
+    growth: Floats
+    growth_fast: Floats
+    z: Floats
+    sustain: Floats
+    momentum: Floats
+    weight: Floats
+    contribution: Floats
+    flags: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumns:
+    """One day's scores, one row per entity, in columns of one length.
+
+    ``entity_id`` and ``flags`` int32, ``rank`` int32 (0 = not ranked), ``calibrated`` bool, the others float64 with
+    NaN = not known. ``score``, ``lo``, ``hi``, ``percentile`` are 0..100, ``growth_per_week`` is a fraction
+    (0.05 = 5 % per week), ``breadth`` and ``coverage`` 0..1.
+    """
+
+    entity_id: npt.NDArray[np.int32]
+    score: Floats
+    lo: Floats
+    hi: Floats
+    calibrated: npt.NDArray[np.bool_]
+    percentile: Floats
+    growth_per_week: Floats
+    breadth: Floats
+    coverage: Floats
+    flags: npt.NDArray[np.int32]
+    rank: npt.NDArray[np.int32]
+    components: ScoreComponents
+
+    def __len__(self) -> int:
+        return len(self.entity_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One published score; a value that is not known is None. ``contributions`` is keyed by metric name."""
+
+    day: date
+    slug: str
+    name: str
+    category: str
+    rank: int | None
+    score: float
+    lo: float | None
+    hi: float | None
+    calibrated: bool
+    percentile: float | None
+    growth_per_week: float | None
+    breadth: float | None
+    coverage: float | None
+    flags: int
+    contributions: Mapping[str, float]
+    method_version: str
+    run_id: int
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRow:
+    """One name of one upstream id, valid from a day to the day before ``valid_to`` (None = today's name)."""
+
+    platform: str
+    upstream_id: str
+    name: str
+    valid_from: date
+    valid_to: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRow:
+    """One tracked project with everything upstreams said about its identity."""
+
+    entity_id: int
+    slug: str
+    name: str
+    category: str
+    first_tracked: date
+    identities: tuple[IdentityRow, ...] = ()
+
+
+class SeriesPoint(NamedTuple):
+    """One stored value of a series; days without one are absent."""
+
+    day: date
+    value: float
+    origin_id: int
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GapRow:
+    """One line of the gap ledger; ``healed_at`` is None while the value is still missing."""
+
+    metric_id: int
+    day: date
+    reason: str
+    attempts: int
+    retry: bool
+    first_seen_at: datetime
+    last_seen_at: datetime
+    healed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRow:
+    """What a reader must know about a stretch of a metric; ``last_day`` None = to this day."""
+
+    metric_id: int
+    first_day: date
+    last_day: date | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """One week (``week`` = its first day, a Sunday) of a stock: what history adds up to, and what the snapshots moved."""
+
+    entity_id: int
+    week: date
+    history_total: float
+    snapshot_delta: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run: what it was, what it planned, what it spent, how it ended."""
+
+    run_id: int
+    kind: str
+    day: date
+    state: str
+    code_version: str
+    method_version: str
+    started_at: datetime
+    finished_at: datetime | None
+    planned_requests: int
+    planned_points: int
+    spent: Mapping[str, int]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many batches of a source stand in a state, and the requests that they took (planned: that they will take)."""
+
+    source: str
+    state: str
+    count: int
+    requests: int
+
+
+class TableDigest(NamedTuple):
+    """The row count and the SHA-256 (hex) of one table's content."""
+
+    rows: int
+    sha256: str

@@ -1,0 +1,43 @@
+"""Whole columns over a connection: numpy arrays to a table, a query's answer to numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from astrid.store.copy import Array, Layout, decode, encode
+from astrid.store.pool import Connection
+
+
+async def copy_rows(connection: Connection, table: str, layout: Layout, columns: Mapping[str, Any], rows: int) -> None:
+    """COPY columns (arrays of ``rows`` values, or scalars) into a table."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        for chunk in encode(layout, columns, rows):
+            yield chunk
+
+    await connection.copy_to_table(table, source=stream(), columns=layout.names, format="binary")
+
+
+async def select_columns(connection: Connection, layout: Layout, query: str, *arguments: Any) -> dict[str, Array]:
+    """Return the answer of a SELECT, whose columns are those of the layout in order, as arrays."""
+    raw = bytearray()
+
+    async def append(data: bytes) -> None:
+        raw.extend(data)
+
+    await connection.copy_from_query(query, *arguments, output=append, format="binary")
+    return decode(layout, raw)
+
+
+def moment(now: datetime) -> np.datetime64:
+    """Return an aware time as numpy knows it: UTC, in microseconds, without a zone."""
+    return np.datetime64(now.astimezone(UTC).replace(tzinfo=None), "us")
+
+
+def affected(status: str) -> int:
+    """Return the row count of a command's status line, such as ``INSERT 0 42``."""
+    return int(status.rsplit(" ", 1)[-1])

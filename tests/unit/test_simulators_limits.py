@@ -1,0 +1,175 @@
+"""Accounting of the simulated upstreams: windows, waits, concurrency, and who is convicted for what."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astrid.simulators.limits import MAX_EXAMPLES, Limits, Refusal, Window
+
+START = datetime(2026, 4, 1, 5, tzinfo=UTC)
+HOUR = Window("core", 5, 3600.0)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def convictions(limits: Limits, client: str = "t") -> dict[str, int]:
+    reasons: dict[str, int] = limits.report()["tokens"][client]["convictions"]["reasons"]
+    return reasons
+
+
+def spend(limits: Limits, seconds: float, points: int = 1, account: str = "u", client: str = "t") -> Refusal | None:
+    return limits.take(account, client, HOUR, points, at(seconds))
+
+
+class TestWindows:
+    def test_opens_with_the_first_request_and_ends_one_length_later(self) -> None:
+        limits = Limits()
+        assert spend(limits, 100) is None
+        reading = limits.read("u", HOUR, at(200))
+        assert (reading.limit, reading.used, reading.remaining) == (5, 1, 4)
+        assert reading.reset_s == START.timestamp() + 100 + 3600
+        assert limits.read("u", HOUR, at(3700)).used == 0
+
+    def test_request_past_the_limit_is_refused_and_convicted(self) -> None:
+        limits = Limits()
+        assert [spend(limits, s) for s in range(5)] == [None] * 5
+        refusal = spend(limits, 10)
+        assert refusal == Refusal("over_limit", "core", 3590.0)
+        assert convictions(limits) == {"over_limit": 1}
+        assert spend(limits, 3600) is None
+        assert limits.convictions() == 1
+
+    def test_one_who_was_told_that_nothing_remains_is_convicted_of_that(self) -> None:
+        limits = Limits()
+        spend(limits, 0, points=5)
+        limits.tell_empty("u", HOUR, at(0))
+        spend(limits, 1)
+        assert convictions(limits) == {"reset_ignored": 1}
+
+    def test_last_affordable_request_is_served_whole(self) -> None:
+        limits = Limits()
+        spend(limits, 0, points=4)
+        assert spend(limits, 1, points=9) is None
+        assert limits.read("u", HOUR, at(1)).remaining == 0
+        assert limits.report()["points"] == {"core": 13}
+
+    def test_tokens_of_one_user_share_the_window_and_the_guilty_one_is_named(self) -> None:
+        limits = Limits()
+        spend(limits, 0, points=5, client="a")
+        spend(limits, 1, client="b")
+        books = limits.report()["tokens"]
+        assert books["a"]["convictions"]["count"] == 0
+        assert books["b"]["convictions"]["count"] == 1
+
+    def test_restart_opens_everything_anew_but_keeps_the_books(self) -> None:
+        limits = Limits()
+        spend(limits, 0, points=5)
+        limits.hold("u", at(0), 600)
+        spend(limits, 1)
+        limits.restart()
+        assert spend(limits, 2) is None
+        assert limits.check(limits.arrive("u", at(3)), "t") is None
+        assert limits.convictions() == 1
+
+    @given(st.lists(st.floats(0, 20_000), max_size=60))
+    def test_never_more_than_the_limit_in_one_window(self, moments: list[float]) -> None:
+        limits = Limits()
+        served = [s for s in sorted(moments) if spend(limits, s) is None]
+        opened = None
+        count = 0
+        for s in served:
+            # The same subtraction as in epoch seconds, so that rounding does not matter.
+            if opened is None or at(s).timestamp() >= at(opened).timestamp() + HOUR.length_s:
+                opened, count = s, 0
+            count += 1
+            assert count <= HOUR.limit
+
+
+class TestWaits:
+    def test_request_during_a_told_wait_is_refused_and_convicted(self) -> None:
+        limits = Limits()
+        limits.hold("u", at(0), 60)
+        refusal = limits.check(limits.arrive("u", at(20)), "t")
+        assert refusal == Refusal("wait_ignored", "", 40.0)
+        assert convictions(limits) == {"wait_ignored": 1}
+        assert limits.check(limits.arrive("u", at(60)), "t") is None
+
+    def test_request_that_was_here_before_the_wait_was_told_is_innocent(self) -> None:
+        limits = Limits()
+        arrival = limits.arrive("u", at(0))
+        limits.hold("u", at(5), 60)
+        assert limits.check(arrival, "t") is None
+        assert limits.convictions() == 0
+
+    def test_tolerance_refuses_without_conviction(self) -> None:
+        limits = Limits(tolerance_s=5)
+        limits.hold("u", at(0), 60)
+        for s, convicted in ((2, 0), (57, 0), (30, 1)):
+            assert limits.check(limits.arrive("u", at(s)), "t") is not None
+            assert limits.convictions() == convicted
+
+    def test_a_longer_wait_extends_a_running_one_and_a_shorter_does_not(self) -> None:
+        limits = Limits()
+        limits.hold("u", at(0), 60)
+        limits.hold("u", at(10), 20)
+        assert limits.check(limits.arrive("u", at(50)), "t") is not None
+        limits.hold("u", at(50), 60)
+        assert limits.check(limits.arrive("u", at(109)), "t") is not None
+        assert limits.check(limits.arrive("u", at(110)), "t") is None
+
+    def test_another_account_is_free(self) -> None:
+        limits = Limits()
+        limits.hold("u", at(0), 60)
+        assert limits.check(limits.arrive("v", at(1)), "w") is None
+
+
+class TestConcurrency:
+    def test_counts_open_requests_per_account(self) -> None:
+        limits = Limits(concurrent=2)
+        open_requests = [limits.arrive("u", at(0)) for _ in range(3)]
+        assert [limits.check(a, "t") is None for a in open_requests] == [True, True, False]
+        assert convictions(limits) == {"concurrency": 1}
+        limits.leave(open_requests[0])
+        limits.leave(open_requests[1])
+        assert limits.check(limits.arrive("u", at(1)), "t") is None
+        assert limits.check(limits.arrive("other", at(1)), "t") is None
+
+    def test_report_describes_a_bounded_number_of_convictions(self) -> None:
+        limits = Limits(concurrent=0)
+        for s in range(MAX_EXAMPLES + 7):
+            arrival = limits.arrive("u", at(s))
+            limits.check(arrival, "t")
+            limits.leave(arrival)
+        verdict = limits.report()["tokens"]["t"]["convictions"]
+        assert verdict["count"] == MAX_EXAMPLES + 7
+        assert len(verdict["examples"]) == MAX_EXAMPLES
+        assert verdict["examples"][0] == {
+            "at": "2026-04-01T05:00:00+00:00",
+            "reason": "concurrency",
+            "detail": "1 open, 0 allowed",
+        }
+
+
+def test_counts_statuses_and_faults_per_client() -> None:
+    limits = Limits()
+    limits.count("a", 200)
+    limits.count("a", 502, "bad_gateway_json")
+    limits.count("b", 200)
+    report = limits.report()
+    assert report["requests"] == 3
+    assert report["statuses"] == {"200": 2, "502": 1}
+    assert report["faults"] == {"bad_gateway_json": 1}
+    assert report["tokens"]["a"]["statuses"] == {"200": 1, "502": 1}
+
+
+def test_reading_charges_nothing() -> None:
+    limits = Limits()
+    for _ in range(9):
+        limits.read("u", HOUR, at(0))
+    assert spend(limits, 0, points=5) is None
+    assert limits.report()["requests"] == 0
