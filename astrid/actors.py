@@ -16,7 +16,6 @@ from datetime import date
 from functools import lru_cache
 from typing import Any, Final
 
-
 import ray
 from ray.util.metrics import Gauge
 
@@ -261,5 +260,9 @@ def _translated(what: str) -> Iterator[None]:
 def _init(address: str, namespace: str) -> None:
     options: dict[str, Any] = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        options |= {"num_cpus": max(2, os.cpu_count() or 2), "include_dashboard": False, "object_store_memory": 200 * 2**20}
+        options |= {
+            "num_cpus": max(2, os.cpu_count() or 2),
+            "include_dashboard": False,
+            "object_store_memory": 200 * 2**20,
+        }
     ray.init(address, **options)

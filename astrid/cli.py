@@ -47,7 +47,8 @@ app.add_typer(watchlist_app, name="watchlist")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Day = Annotated[
-    datetime | None, typer.Option("--day", formats=["%Y-%m-%d"], help="The day (UTC); default: the last one that is over.")
+    datetime | None,
+    typer.Option("--day", formats=["%Y-%m-%d"], help="The day (UTC); default: the last one that is over."),
 ]
 Address = Annotated[
     str,
@@ -113,16 +114,28 @@ def plan(day: Day = None, json: Json = False) -> None:
         out.print(sentence)
 
 
+Demo = Annotated[bool, typer.Option("--demo", help="Use the demo's embedded database.")]
+
+
+def _load_settings(demo_database: bool, **overrides: Any) -> Settings:
+    """Load the settings; ``demo_database`` points the state folder at the demo's."""
+    from astrid.runtime import demo_settings
+
+    settings = load_settings(os.environ, **overrides)
+    return demo_settings(settings) if demo_database else settings
+
+
 @app.command()
 def serve(
     port: Annotated[int | None, typer.Option("--port", help="Port [default: ASTRID_HTTP_PORT].")] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    demo: Demo = False,
 ) -> None:
     """Serve page and API from the database."""
     from api.serve import serve as serve_api
     from astrid.runtime import with_database
 
-    settings = load_settings(os.environ, http_port=port)
+    settings = _load_settings(demo, http_port=port)
 
     async def run() -> None:
         async with with_database(settings) as ready:
@@ -148,12 +161,12 @@ def migrate() -> None:
 
 
 @app.command()
-def digest(json: Json = False) -> None:
+def digest(json: Json = False, demo: Demo = False) -> None:
     """Print per table the row count and a SHA-256 over its facts: equal digests, equal content."""
     from astrid.runtime import database_url, with_database
     from astrid.store import open_store
 
-    settings = load_settings(os.environ)
+    settings = _load_settings(demo)
 
     async def run() -> Mapping[str, Any]:
         async with with_database(settings) as ready, open_store(database_url(ready), pool_size=1) as store:
@@ -185,16 +198,14 @@ def simulate(
     from astrid.simulators.world import load_world
 
     accepted = tuple(t for t in tokens.split(",") if t) or DEFAULT_TOKENS
-    _run(
-        serve_simulators(
-            load_world(), port, speed, load_scenario(scenario), accepted, report, night=_date(night)
-        )
-    )
+    _run(serve_simulators(load_world(), port, speed, load_scenario(scenario), accepted, report, night=_date(night)))
 
 
 @watchlist_app.command("check")
 def watchlist_check(
-    file: Annotated[Path | None, typer.Argument(help="A watchlist; default: ASTRID_WATCHLIST, else the shipped one.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="A watchlist; default: ASTRID_WATCHLIST, else the shipped one.")
+    ] = None,
 ) -> None:
     """Validate a watchlist and print how many projects carry which identifier."""
     from astrid.watchlist import counts, load_watchlist
@@ -216,7 +227,9 @@ def version() -> None:
 def main() -> None:
     """Run the command line; every error of ours is one line and an exit code."""
     logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False, show_time=False)]
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, show_time=False)],
     )
     sys.exit(guarded(app))
 

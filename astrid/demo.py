@@ -29,7 +29,7 @@ from astrid.errors import ConfigError
 from astrid.nightly import open_drivers
 from astrid.pipeline.night import Watch, run_backfill, run_night
 from astrid.pipeline.reconcile import Reconciled, reconcile
-from astrid.runtime import load_universe, state_folder, usable_sources, with_database
+from astrid.runtime import demo_settings, load_universe, state_folder, usable_sources, with_database
 from astrid.settings import Settings
 from astrid.simulators.world import World, load_world
 from astrid.store import ScoreRow, TableDigest
@@ -154,7 +154,7 @@ def demo_watchlist(world: World, folder: Path) -> Path:
     return path
 
 
-def demo_settings(settings: Settings, url: str) -> Settings:
+def simulated_settings(settings: Settings, url: str) -> Settings:
     """Point every upstream of ``settings`` at the simulators."""
     values: dict[str, Any] = {f"{name}_url": f"{url}/{name}" for name in UPSTREAMS}
     values["github_tokens"] = SecretStr(",".join(TOKENS))
@@ -185,7 +185,7 @@ async def replay(
         simulators = await stack.enter_async_context(simulated_upstreams(SPEED, first))
     async with stack:
         watchlist = settings.watchlist or demo_watchlist(world, state_folder(settings))
-        ready = demo_settings(settings, simulators.url).model_copy(update={"watchlist": watchlist})
+        ready = simulated_settings(settings, simulators.url).model_copy(update={"watchlist": watchlist})
         sources, _ = usable_sources(ready)
         with stages.stage("start"):
             await stack.enter_async_context(open_ray(address, f"astrid-demo-{os.getpid()}"))
@@ -224,14 +224,13 @@ async def replay(
 async def run_demo(settings: Settings, console: Console, address: str, *, once: bool) -> None:
     """Run the demo and print its leaderboard; unless ``once``, then serve API and page until Ctrl-C."""
     stages = Stages()
-    own = settings.model_copy(update={"state_dir": state_folder(settings) / "demo"})
     async with AsyncExitStack() as stack:
         if not once:
             from api.serve import require_free_port
 
             require_free_port("127.0.0.1", settings.http_port)
         with stages.stage("database"):
-            ready = await stack.enter_async_context(with_database(own))
+            ready = await stack.enter_async_context(with_database(demo_settings(settings)))
         show(await replay(ready, console, address, stages), console)
         if not once:
             from api.serve import serve
@@ -254,10 +253,14 @@ def show(result: DemoResult, console: Console) -> None:
     )
     console.print(result.compared.sentence())
     console.print(simulator_sentence(result.report))
-    console.print("Digest: " + "  ".join(f"{t} {d.rows} {d.sha256[:12]}" for t, d in result.digest.items()), style="dim")
+    console.print(
+        "Digest: " + "  ".join(f"{t} {d.rows} {d.sha256[:12]}" for t, d in result.digest.items()), style="dim"
+    )
     seconds = result.stages.seconds
     console.print(
-        "Seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in seconds.items()) + f"; in all {sum(seconds.values()):.1f}"
+        "Seconds: "
+        + ", ".join(f"{name} {s:.1f}" for name, s in seconds.items())
+        + f"; in all {sum(seconds.values()):.1f}"
     )
 
 

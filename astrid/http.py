@@ -208,7 +208,7 @@ class HttpFetcher:
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     raise Malformed(
-                        f"{request.upstream} {request.path}: body of more than {MAX_BODY_BYTES} bytes after decompression"
+                        f"{request.upstream} {request.path}: more than {MAX_BODY_BYTES} bytes after decompression"
                     )
             return Response(answer.status, {k.lower(): v for k, v in answer.headers.items()}, bytes(body))
 

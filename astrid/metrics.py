@@ -26,7 +26,9 @@ SCORED_DAY: Final = Gauge(
     "astrid_scored_day_timestamp_seconds", "Start of the last scored day, as epoch seconds.", registry=REGISTRY
 )
 PROJECTS: Final = Gauge("astrid_projects", "Projects on the watchlist.", registry=REGISTRY)
-OPEN_GAPS: Final = Gauge("astrid_open_gaps", "Expected values that have not come, by source.", ["source"], registry=REGISTRY)
+OPEN_GAPS: Final = Gauge(
+    "astrid_open_gaps", "Expected values that have not come, by source.", ["source"], registry=REGISTRY
+)
 
 BATCHES_TOTAL: Final = ("astrid_batches_total", "Batches planned in the current run, by source.")
 BATCHES_DONE: Final = ("astrid_batches_done", "Batches of the current run that have ended, by source.")

@@ -84,7 +84,8 @@ class Batch:
     """One unit of work: a task of a source for some entities and days.
 
     ``day`` is the night that it belongs to; ``start`` and ``end`` (inclusive) the days that it
-    asks for. ``batch_id`` is a digest of everything but the attempt, so planning twice gives the same id.
+    asks for. ``batch_id`` is a digest of the work: source, task, days, and whom it is about under which
+    names. Planning the same work again gives the same id, also when an upstream id became known meanwhile.
     """
 
     source: str
@@ -106,8 +107,15 @@ class Batch:
 
 
 def _batch_id(batch: Batch) -> str:
-    parts = [batch.source, batch.task, batch.day.isoformat(), batch.start.isoformat(), batch.end.isoformat(), batch.lane]
-    parts += [f"{e.entity_id}:{e.slug}:{e.key}:{chr(31).join(e.names)}" for e in batch.entities]
+    parts = [
+        batch.source,
+        batch.task,
+        batch.day.isoformat(),
+        batch.start.isoformat(),
+        batch.end.isoformat(),
+        batch.lane,
+    ]
+    parts += [f"{e.entity_id}:{e.slug}:{chr(31).join(sorted(e.names))}" for e in batch.entities]
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()
 
 

@@ -89,5 +89,7 @@ async def plan_costs(settings: Settings, day: date | None) -> tuple[date, list[C
     async with with_database(settings) as ready, open_store(database_url(ready), pool_size=1) as store:
         universe = await load_universe(ready, store, timeline)
         entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
-        batches = plan_night(night, entities, await read_missing(store, universe, night), sources)
+        batches = plan_night(
+            night, entities, await read_missing(store, universe, night, timeline.at(time.time())), sources
+        )
     return night, cost_plan(batches, {"github": len(settings.read_github_tokens())}), skipped

@@ -9,9 +9,11 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import aiohttp
 from pydantic import SecretStr
 
 from astrid import __version__
@@ -59,6 +61,11 @@ def state_folder(settings: Settings) -> Path:
         return settings.state_dir
     base = os.environ.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "astrid"
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """Give the demo an embedded database of its own: simulated nights never mix with live ones."""
+    return settings.model_copy(update={"state_dir": state_folder(settings) / "demo"})
 
 
 @asynccontextmanager
@@ -116,7 +123,9 @@ def usable_sources(settings: Settings) -> tuple[list[str], list[str]]:
     return usable, skipped
 
 
-def credentials_of(settings: Settings, upstreams: Sequence[str], exchange_for: ExchangeFor) -> dict[str, list[Credential]]:
+def credentials_of(
+    settings: Settings, upstreams: Sequence[str], exchange_for: ExchangeFor
+) -> dict[str, list[Credential]]:
     """Return the credentials per upstream: one per GitHub token, one per address for the others."""
     found: dict[str, list[Credential]] = {}
     for upstream in upstreams:
@@ -179,50 +188,58 @@ class CrawlWorker:
         self._consumer = f"{name}#{uuid.uuid4().hex[:12]}"
         self._given_broker = broker
         self._exchange_for = exchange_for
-        self._stack: AsyncExitStack | None = None
+        self._parts: _Parts | None = None
 
     async def work(self, run_id: int, timeline: Timeline) -> None:
         """Drain the run's batches of this source; see :func:`astrid.pipeline.crawl.work`."""
-        if self._stack is None:
-            await self._open()
-        upstream = SOURCES[self._source].upstream
+        if self._parts is None:
+            self._parts = await self._open()
+        parts = self._parts
         fetch = HttpFetcher(
-            self._session,
+            parts.session,
             self._settings.base_urls,
-            credentials_of(self._settings, [upstream], self._exchange_for),
+            credentials_of(self._settings, [SOURCES[self._source].upstream], self._exchange_for),
             lambda: timeline.at(time.time()).timestamp(),
             timeline.real_s,
         )
         try:
             await crawl.work(
-                self._source, self._consumer, run_id, self._broker, self._store, fetch, timeline, time.time
+                self._source, self._consumer, run_id, parts.broker, parts.store, fetch, timeline, time.time
             )
         finally:
             await fetch.close()
 
     async def close(self) -> None:
         """Close what was opened."""
-        if self._stack is not None:
-            await self._stack.aclose()
-            self._stack = None
+        if self._parts is not None:
+            await self._parts.stack.aclose()
+            self._parts = None
 
     def pid(self) -> int:
         """Return the process that this worker lives in."""
         return os.getpid()
 
-    async def _open(self) -> None:
-        stack = AsyncExitStack()
-        try:
-            self._store = await stack.enter_async_context(open_store(database_url(self._settings), pool_size=4))
-            self._session = await stack.enter_async_context(open_session())
-            url = self._settings.broker_url.get_secret_value()
-            self._broker: Broker = self._given_broker or await stack.enter_async_context(
-                open_rabbitmq(url, prefetch=SOURCES[self._source].concurrency)
-            )
-        except BaseException:
-            await stack.aclose()
-            raise
-        self._stack = stack
+    async def _open(self) -> _Parts:
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(open_store(database_url(self._settings), pool_size=4))
+            session = await stack.enter_async_context(open_session())
+            broker = self._given_broker
+            if broker is None:
+                url = self._settings.broker_url.get_secret_value()
+                broker = await stack.enter_async_context(
+                    open_rabbitmq(url, prefetch=SOURCES[self._source].concurrency)
+                )
+            return _Parts(store, session, broker, stack.pop_all())
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a crawl worker holds open."""
+
+    store: Store
+    session: aiohttp.ClientSession
+    broker: Broker
+    stack: AsyncExitStack
 
 
 class ScoreWorker:
@@ -250,4 +267,3 @@ async def open_driver_broker(settings: Settings, memory: Broker | None = None) -
         return
     async with open_rabbitmq(url) as broker:
         yield broker
-

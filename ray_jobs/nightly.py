@@ -42,7 +42,9 @@ def main() -> None:
             return 0
         with show_progress(console, "nightly") as watch:
             result = asyncio.run(run_nightly(settings, arguments.day, "auto", watch, console.print))
-        console.print(f"Night of {result.day}: {result.state}, {result.ranked} projects ranked, {result.open_gaps} gaps.")
+        console.print(
+            f"Night of {result.day}: {result.state}, {result.ranked} projects ranked, {result.open_gaps} gaps."
+        )
         return exit_code(result)
 
     sys.exit(guarded(run))

@@ -117,13 +117,15 @@ class RabbitBroker:
             await self._declare(self._publisher, DEAD, {"x-queue-type": "quorum"})
             headers: dict[str, str] = {"x-astrid-reason": reason[:1000]}
             await self._publisher.default_exchange.publish(
-                aio_pika.Message(message.body, headers=dict(headers), delivery_mode=aio_pika.DeliveryMode.PERSISTENT), DEAD
+                aio_pika.Message(message.body, headers=dict(headers), delivery_mode=aio_pika.DeliveryMode.PERSISTENT),
+                DEAD,
             )
             await message.ack()
 
     async def _send(self, queue: str, body: bytes) -> None:
         await self._publisher.default_exchange.publish(
-            aio_pika.Message(body, content_type="application/json", delivery_mode=aio_pika.DeliveryMode.PERSISTENT), queue
+            aio_pika.Message(body, content_type="application/json", delivery_mode=aio_pika.DeliveryMode.PERSISTENT),
+            queue,
         )
 
     async def _declare_work(
@@ -180,4 +182,6 @@ class _translated(contextlib.AbstractContextManager[None]):
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
         if isinstance(exc, _ERRORS):
-            raise BrokerError(f"RabbitMQ did not {self._action} ({type(exc).__name__}: {exc}): it is tried again") from exc
+            raise BrokerError(
+                f"RabbitMQ did not {self._action} ({type(exc).__name__}: {exc}): it is tried again"
+            ) from exc

@@ -100,7 +100,9 @@ def split(batch: Batch) -> tuple[Batch, ...]:
         middle = len(batch.entities) // 2
         halves = (batch.entities[:middle], batch.entities[middle:])
         return tuple(
-            dataclasses.replace(batch, entities=h, requests=(batch.requests + 1) // 2, points=(batch.points + 1) // 2, batch_id="")
+            dataclasses.replace(
+                batch, entities=h, requests=(batch.requests + 1) // 2, points=(batch.points + 1) // 2, batch_id=""
+            )
             for h in halves
         )
     days = (batch.end - batch.start).days
@@ -114,7 +116,14 @@ def split(batch: Batch) -> tuple[Batch, ...]:
 
 
 async def work(
-    source_name: str, consumer: str, run_id: int, broker: Broker, store: Store, fetch: Fetch, timeline: Timeline, clock: Callable[[], float]
+    source_name: str,
+    consumer: str,
+    run_id: int,
+    broker: Broker,
+    store: Store,
+    fetch: Fetch,
+    timeline: Timeline,
+    clock: Callable[[], float],
 ) -> None:
     """Drain one source's queue until the run has no open batch of it.
 

@@ -31,6 +31,9 @@ STALLED_S: Final = 120.0
 HEAL_DAYS: Final = 35
 """How far back a night looks for missing days; older ones are a backfill's work."""
 
+RETRY_AFTER: Final = timedelta(minutes=10)
+"""A night that runs again asks again for what was missing, but not within this time."""
+
 Crawl = Callable[[int, Sequence[str]], Awaitable[None]]
 """Starts workers for a run's sources and returns when they have drained it: ``crawl(run_id, sources)``."""
 
@@ -78,10 +81,16 @@ class Driver:
 
 
 async def run_night(driver: Driver, universe: Universe, day: date, sources: Sequence[str]) -> RunResult:
-    """Crawl what the night of ``day`` lacks and score the day; a night that lacks nothing is only scored."""
-    missing = await read_missing(driver.store, universe, day)
+    """Crawl what the night of ``day`` lacks and score the day.
+
+    A night that lacks nothing any more and is scored does nothing: what later nights revised since then
+    does not change a published score.
+    """
+    missing = await read_missing(driver.store, universe, day, driver.now())
     entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
-    return await execute(driver, "nightly", day, plan_night(day, entities, missing, sources), score=True)
+    batches = plan_night(day, entities, missing, sources)
+    score = bool(batches) or not await driver.store.has_scores(day)
+    return await execute(driver, "nightly", day, batches, score=score)
 
 
 async def run_backfill(
@@ -121,13 +130,15 @@ async def execute(driver: Driver, kind: str, day: date, batches: Sequence[Batch]
     return result
 
 
-async def read_missing(store: Store, universe: Universe, day: date, heal_days: int = HEAL_DAYS) -> Missing:
+async def read_missing(
+    store: Store, universe: Universe, day: date, now: datetime, heal_days: int = HEAL_DAYS
+) -> Missing:
     """Read what the store lacks for a night: the days of every nightly metric that have no value.
 
-    A gap whose reason says that asking again is useless (``retry`` false) does not count as missing.
+    A gap does not count as missing if asking again is useless, or if it was asked for a moment ago.
     """
     first = day - timedelta(days=heal_days - 1)
-    hopeless = {(g.metric_id, g.entity_id, g.day) for g in await store.read_open_gaps(first, day) if not g.retry}
+    waiting = await store.read_waiting_gaps(first, day, now - RETRY_AFTER)
     days: dict[str, dict[int, frozenset[date]]] = {}
     newest: dict[str, dict[int, date]] = {}
     for metric in METRICS:
@@ -144,12 +155,15 @@ async def read_missing(store: Store, universe: Universe, day: date, heal_days: i
             days[metric.name][entity_id] = frozenset(
                 d
                 for n in lacking.nonzero()[0]
-                if (metric.metric_id, entity_id, d := first + timedelta(days=int(n))) not in hopeless
+                if (metric.metric_id, entity_id, d := first + timedelta(days=int(n))) not in waiting
             )
             seen = (~lacking).nonzero()[0]
             if len(seen):
                 newest[metric.name][entity_id] = first + timedelta(days=int(seen[-1]))
-    return Missing(first, days, newest)
+    asked: dict[str, frozenset[int]] = {
+        m.name: frozenset(e for metric_id, e, d in waiting if metric_id == m.metric_id and d == day) for m in METRICS
+    }
+    return Missing(first, days, newest, asked)
 
 
 async def _follow(run_id: int, driver: Driver, workers: asyncio.Future[None]) -> None:
@@ -191,5 +205,3 @@ def _result(run_id: int, day: date, progress: Sequence[Progress], open_gaps: int
         batches[row.state] = batches.get(row.state, 0) + row.count
         requests[row.source] = requests.get(row.source, 0) + row.requests
     return RunResult(run_id, day, batches, requests, open_gaps, ranked)
-
-

@@ -7,7 +7,7 @@ twice gives the same plan.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from math import ceil
 
@@ -34,12 +34,14 @@ PYPISTATS_DAYS = 180
 class Missing:
     """What the store lacks: per metric the days of each entity from ``first`` to the night's day.
 
-    ``newest`` is the last observed day per metric and entity (absent: never observed).
+    ``newest`` is the last observed day per metric and entity (absent: never observed), ``asked`` who
+    was asked in vain for the night's day a moment ago.
     """
 
     first: date
     days: Mapping[str, Mapping[int, frozenset[date]]]
     newest: Mapping[str, Mapping[int, date]]
+    asked: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def of(self, metric: str, entity_id: int) -> frozenset[date]:
         """Return the days on which this entity lacks this metric."""
@@ -91,7 +93,9 @@ def plan_night(
         source = SOURCES["pypistats"]
         lacking_day = [e for e in entities["pypistats"] if day in missing.of("pypi_downloads", e.entity_id)]
         late = _probe(lacking_day, day, missing)
-        for first, group in _by_first_missing(late, "pypi_downloads", missing, day - timedelta(days=PYPISTATS_DAYS - 1)):
+        for first, group in _by_first_missing(
+            late, "pypi_downloads", missing, day - timedelta(days=PYPISTATS_DAYS - 1)
+        ):
             batches += _cut(source, source.tasks["overall"], day, first, day, group)
     return batches
 
@@ -182,10 +186,15 @@ def _requests(source: Source, task: Task, group: Sequence[Entity], first: date, 
 
 
 def _probe(late: Sequence[Entity], day: date, missing: Missing) -> Sequence[Entity]:
-    """Take a rotating few if the whole feed stands still; asking for all of them would bring nothing new."""
+    """Take a rotating few if the whole feed stands still; asking for all of them would bring nothing new.
+
+    A probe that came back empty a moment ago stands for the whole feed.
+    """
     newest = missing.newest.get("pypi_downloads", {})
     if not newest or not late or (day - max(newest.values())).days <= STALE_FEED_DAYS:
         return late
+    if missing.asked.get("pypi_downloads"):
+        return ()
     turn = day.toordinal() * PROBE % len(late)
     return (*late, *late)[turn : turn + min(PROBE, len(late))]
 

@@ -45,9 +45,7 @@ async def reconcile(store: Store, universe: Universe, first: date, last: date) -
         return Reconciled(0, float("nan"), float("nan"))
     end = sunday + timedelta(days=7 * n_weeks - 1)
     ids = universe.entity_ids
-    stars = await store.read_matrix(
-        METRIC_BY_NAME["github_stars"].metric_id, ids, sunday - timedelta(days=1), end
-    )
+    stars = await store.read_matrix(METRIC_BY_NAME["github_stars"].metric_id, ids, sunday - timedelta(days=1), end)
     gained = await store.read_matrix(METRIC_BY_NAME["github_stars_gained"].metric_id, ids, sunday, end)
     closes = stars[::7].astype(np.float64)
     moved = np.diff(closes, axis=0)

@@ -45,9 +45,7 @@ async def read_signal(store: Store, universe: Universe, metric_name: str, day: d
     return outputs.signal(PARAMETERS[metric.kind])
 
 
-def to_columns(
-    entity_ids: npt.NDArray[np.int32], signals: dict[str, Signal], scores: DayScores
-) -> ScoreColumns:
+def to_columns(entity_ids: npt.NDArray[np.int32], signals: dict[str, Signal], scores: DayScores) -> ScoreColumns:
     """Lay a day's scores out as the store writes them; entities without a score are left out.
 
     Ranks are 1, 2, ... by falling score; equal scores by entity id, so that the order is the same every time.

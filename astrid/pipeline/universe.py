@@ -15,6 +15,7 @@ from astrid.sources import SOURCES
 from astrid.sources.source import Key
 from astrid.watchlist import Project
 
+
 @dataclass(frozen=True, slots=True)
 class Universe:
     """Projects in slug order, ``entity_ids`` int32 (N,) beside them, and the identities read so far."""
@@ -24,9 +25,7 @@ class Universe:
     github: Mapping[int, Identity]
 
     @staticmethod
-    def build(
-        projects: Sequence[Project], entity_ids: Mapping[str, int], github: Mapping[int, Identity]
-    ) -> Universe:
+    def build(projects: Sequence[Project], entity_ids: Mapping[str, int], github: Mapping[int, Identity]) -> Universe:
         """Join the watchlist with the ids that the store gave."""
         ordered = tuple(sorted(projects, key=lambda p: p.slug))
         return Universe(ordered, np.array([entity_ids[p.slug] for p in ordered], dtype=np.int32), github)

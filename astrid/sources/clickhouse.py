@@ -40,7 +40,9 @@ def crawl(batch: Batch) -> Steps:
         "SELECT project, date, sum(count) AS downloads FROM pypi.pypi_downloads_per_day "
         f"WHERE {where} GROUP BY project, date ORDER BY project, date LIMIT 1000 FORMAT JSONEachRow"
     )
-    count_sql = f"SELECT uniqExact(project, date) AS n FROM pypi.pypi_downloads_per_day WHERE {where} FORMAT JSONEachRow"
+    count_sql = (
+        f"SELECT uniqExact(project, date) AS n FROM pypi.pypi_downloads_per_day WHERE {where} FORMAT JSONEachRow"
+    )
     counts = parse_rows((yield _query(rows_sql)))
     stated = _read_lines((yield _query(count_sql)))
     total = _whole(stated[0].get("n")) if stated else None

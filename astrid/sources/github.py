@@ -185,7 +185,11 @@ def parse_history(response: Response) -> dict[date, int]:
         raise Malformed(f"star history is {type(weeks).__name__}, not a list of weeks")
     days: dict[date, int] = {}
     for week in weeks:
-        if not isinstance(week, dict) or not isinstance(week.get("week"), int) or not isinstance(week.get("days"), list):
+        if (
+            not isinstance(week, dict)
+            or not isinstance(week.get("week"), int)
+            or not isinstance(week.get("days"), list)
+        ):
             continue
         try:
             sunday = datetime.fromtimestamp(week["week"], UTC)
@@ -203,7 +207,9 @@ def _graphql(query: str, variables: dict[str, Any] | None = None) -> Request:
     body: dict[str, Any] = {"query": query}
     if variables is not None:
         body["variables"] = variables
-    return Request("github", "POST", "/graphql", json=body, bucket="graphql", cost=1, sticky=query[:12] + str(variables))
+    return Request(
+        "github", "POST", "/graphql", json=body, bucket="graphql", cost=1, sticky=query[:12] + str(variables)
+    )
 
 
 def _read_graphql(response: Response, size: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -247,11 +253,13 @@ def _gave_up(said: str, size: int) -> TooLarge | Unavailable:
 
 def _reason(error: dict[str, Any] | None, what: str) -> tuple[str, bool]:
     """Return why a node is null, and whether a later request may find it."""
+    # Reasons are few and fixed: the upstream's own text carries times and request ids.
     if error is None:
         return f"GitHub gave null for {what} and no reason", True
-    if error.get("type") == "NOT_FOUND":
+    kind = error.get("type")
+    if kind == "NOT_FOUND":
         return "GitHub does not find it: deleted, private or blocked", False
-    return f"GitHub: {str(error.get('message'))[:120]}", True
+    return f"GitHub could not answer for this repository ({str(kind or 'no type')[:40]})", True
 
 
 def _snapshot_gaps(entity: Entity, day: date, reason: str, retry: bool) -> list[Gap]:

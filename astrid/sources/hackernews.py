@@ -88,7 +88,9 @@ def parse_stories(response: Response) -> tuple[list[Story], int]:
     if response.status >= 500:
         raise Unavailable(f"Hacker News Search answered {response.status}")
     if response.status != 200:
-        raise Malformed(f"Hacker News Search answered {response.status}: {response.body[:160].decode('utf-8', 'replace')}")
+        raise Malformed(
+            f"Hacker News Search answered {response.status}: {response.body[:160].decode('utf-8', 'replace')}"
+        )
     body = response.json()
     hits = body.get("hits") if isinstance(body, dict) else None
     if not isinstance(hits, list) or not isinstance(body.get("nbHits"), int):

@@ -191,6 +191,13 @@ class Store:
         async with pool.reading(self._pool, self._place) as connection:
             return await reads.read_open_gaps(connection, first, last)
 
+    async def read_waiting_gaps(
+        self, first: date, last: date, asked_after: datetime
+    ) -> set[tuple[int, int, date]]:
+        """Return (metric_id, entity_id, day) of open gaps that need no new try: hopeless, or tried after ``asked_after``."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_waiting_gaps(connection, first, last, asked_after)
+
     async def read_gaps(self, slug: str) -> list[GapRow]:
         """Return every gap of an entity, healed ones too, by metric and day."""
         async with pool.reading(self._pool, self._place) as connection:
@@ -249,6 +256,11 @@ class Store:
         return await pool.writing(
             self._pool, self._place, lambda c: scores.write_scores(c, run_id, day, method_version, columns, now)
         )
+
+    async def has_scores(self, day: date, method_version: str = METHOD_VERSION) -> bool:
+        """Say whether scores of a day are published."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.has_scores(connection, day, method_version)
 
     async def latest_scored_day(self, method_version: str = METHOD_VERSION) -> date | None:
         """Return the last day that has scores, or None."""

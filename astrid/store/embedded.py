@@ -19,10 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from astrid.errors import StoreError
@@ -48,11 +49,20 @@ class EmbeddedServer:
 
 
 @contextmanager
-def open_embedded(folder: Path, *, timeout_s: float = 120.0) -> Iterator[EmbeddedServer]:
+def open_embedded(
+    folder: Path,
+    *,
+    timeout_s: float = 120.0,
+    install: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[EmbeddedServer]:
     """Open the server of a data folder: make it, start it, or share the one that another process opened.
 
     The last to leave waits until the server has stopped. A process that is killed leaves too: its server stops
     within seconds, or goes on for the others. Blocks for 0.2 to 3 s; call it outside of an event loop.
+
+    ``install`` is a folder with PostgreSQL's ``bin`` (default: the wheel's newest), ``settings`` are server settings;
+    both count only for the one who starts the server.
 
     Raises
     ------
@@ -69,7 +79,7 @@ def open_embedded(folder: Path, *, timeout_s: float = 120.0) -> Iterator[Embedde
     try:
         with _turn(folder, deadline):
             _lock(users, fcntl.LOCK_SH, folder, deadline)
-            started = None if _is_kept(folder) else _start(folder)
+            started = None if _is_kept(folder) else _start(folder, install or _find_install(), settings)
             server = _read_server(folder)
         try:
             yield server
@@ -82,15 +92,16 @@ def open_embedded(folder: Path, *, timeout_s: float = 120.0) -> Iterator[Embedde
         os.close(users)
 
 
-def _start(folder: Path) -> subprocess.Popen[str]:
-    install, uid, gid = _find_install(), *_owner(folder)
+def _start(folder: Path, install: Path, settings: Mapping[str, str]) -> subprocess.Popen[str]:
+    uid, gid = _owner(folder)
     if uid is not None and gid is not None:
         install = reachable_install(install, uid)
     (folder / keeper.SERVER).unlink(missing_ok=True)
     name = str(Path(keeper.__file__).resolve())
     identity = ["-" if number is None else str(number) for number in (uid, gid)]
+    options = [f"{name}={value}" for name, value in settings.items()]
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", name, str(folder), str(install), *identity],
+        [sys.executable, "-I", "-S", name, str(folder), str(install), *identity, *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

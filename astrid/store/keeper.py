@@ -49,8 +49,11 @@ class Failure(Exception):
 class Keeper:
     """One data folder and its server; ``uid`` and ``gid`` are set where root must hand the server to another user."""
 
-    def __init__(self, folder: Path, install: Path, uid: int | None, gid: int | None) -> None:
+    def __init__(
+        self, folder: Path, install: Path, uid: int | None, gid: int | None, settings: dict[str, str]
+    ) -> None:
         self.folder = folder
+        self.settings = settings
         self.install = install
         self.uid = uid
         self.gid = gid
@@ -136,6 +139,7 @@ class Keeper:
             "timezone": "UTC",
             "log_timezone": "UTC",
             "max_wal_size": "2GB",
+            **self.settings,
         }
         command = [str(self.install / "bin" / "postgres"), "-D", _address(data)]
         for name, value in options.items():
@@ -249,7 +253,7 @@ def _trim_log(path: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Keep the server of ``arguments``: folder, installation, uid and gid (or ``-``). Say ``ready`` or why not."""
+    """Keep the server of ``arguments``: folder, installation, uid and gid (or ``-``), settings as ``name=value``. Say ``ready`` or why not."""
     folder, install = Path(arguments[0]), Path(arguments[1])
     uid, gid = (None if text == "-" else int(text) for text in arguments[2:4])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -262,7 +266,8 @@ def main(arguments: list[str]) -> int:
         print("failed another keeper holds this folder", flush=True)
         return 1
     os.umask(0o077)
-    keeper = Keeper(folder, install, uid, gid)
+    settings = dict(text.split("=", 1) for text in arguments[4:])
+    keeper = Keeper(folder, install, uid, gid, settings)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _trim_log(folder / LOG)

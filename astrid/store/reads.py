@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Final
 
 import asyncpg
@@ -40,6 +40,19 @@ async def read_series(connection: Connection, slug: str, metric_id: int, start: 
 async def read_open_gaps(connection: Connection, first: date, last: date) -> list[Gap]:
     """See :meth:`astrid.store.Store.read_open_gaps`."""
     return [Gap(**row) for row in await connection.fetch(_SQL["read_open_gaps"], first, last)]
+
+
+async def read_waiting_gaps(
+    connection: Connection, first: date, last: date, asked_after: datetime
+) -> set[tuple[int, int, date]]:
+    """See :meth:`astrid.store.Store.read_waiting_gaps`."""
+    rows = await connection.fetch(_SQL["read_waiting_gaps"], first, last, asked_after)
+    return {(row["metric_id"], row["entity_id"], row["day"]) for row in rows}
+
+
+async def has_scores(connection: Connection, day: date, method_version: str) -> bool:
+    """See :meth:`astrid.store.Store.has_scores`."""
+    return bool(await connection.fetchval(_SQL["has_scores"], method_version, day))
 
 
 async def read_gaps(connection: Connection, slug: str) -> list[GapRow]:

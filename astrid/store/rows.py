@@ -193,7 +193,7 @@ class NoteRow:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """One week (``week`` = its first day, a Sunday) of a stock: what history adds up to, and what the snapshots moved."""
+    """One week of a stock, ``week`` = its Sunday: what the history adds up to, and what the snapshots moved."""
 
     entity_id: int
     week: date

@@ -22,6 +22,14 @@ SELECT entity_id, metric_id, day, reason, retry FROM gap
 WHERE healed_at IS NULL AND day BETWEEN $1 AND $2
 ORDER BY metric_id, entity_id, day
 
+-- name: read_waiting_gaps
+-- Asking for these now is useless: the upstream said so, or it was asked a moment ago.
+SELECT metric_id, entity_id, day FROM gap
+WHERE healed_at IS NULL AND day BETWEEN $1 AND $2 AND (NOT retry OR last_seen_at > $3)
+
+-- name: has_scores
+SELECT EXISTS (SELECT FROM score WHERE method_version = $1 AND day = $2)
+
 -- name: read_gaps
 SELECT metric_id, day, reason, attempts, retry, first_seen_at, last_seen_at, healed_at FROM gap
 WHERE entity_id = (SELECT entity_id FROM entity WHERE slug = $1)

@@ -1,0 +1,211 @@
+"""Real PostgreSQL for the store's tests: one server per flavour and worker, one database per test.
+
+Flavours: the embedded server; Debian's, where it is installed; TimescaleDB under both licences, where Debian's has the
+extension; a plain server named by ASTRID_TEST_DATABASE_URL and one with TimescaleDB by ASTRID_TEST_TIMESCALE_URL
+(each as a user who may create databases). A test that takes ``url`` or ``store`` runs on each flavour at hand.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from astrid.store import Store, migrate, open_embedded, open_store
+
+NOW = datetime(2026, 4, 1, 5, tzinfo=UTC)
+DEBIAN = max(Path("/usr/lib/postgresql").glob("*/bin/postgres"), default=None, key=lambda p: int(p.parts[-3]))
+PRELOAD = {"shared_preload_libraries": "timescaledb", "timescaledb.max_background_workers": "0"}
+PRELOAD |= {"timescaledb.telemetry_level": "off"}
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One kind of server: its name, why it is absent (empty = it is there), and how it is opened."""
+
+    name: str
+    absent: str = ""
+    url: str = ""
+    install: Path | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    schema: str = "native"
+
+
+def _timescale_absent() -> str:
+    if DEBIAN is None:
+        return "no PostgreSQL under /usr/lib/postgresql"
+    if not (Path("/usr/share/postgresql") / DEBIAN.parts[-3] / "extension" / "timescaledb.control").exists():
+        return f"PostgreSQL {DEBIAN.parts[-3]} has no TimescaleDB extension"
+    return ""
+
+
+def _flavours() -> list[Flavour]:
+    install = DEBIAN.parent.parent if DEBIAN else None
+    plain, timescale = (os.environ.get(f"ASTRID_TEST_{kind}_URL", "") for kind in ("DATABASE", "TIMESCALE"))
+    licences = [
+        Flavour(
+            f"timescale-{licence}",
+            _timescale_absent(),
+            "",
+            install,
+            tuple({**PRELOAD, "timescaledb.license": licence}.items()),
+            "timescale",
+        )
+        for licence in ("apache", "timescale")
+    ]
+    return [
+        Flavour("embedded"),
+        Flavour("debian", "" if install else "no PostgreSQL under /usr/lib/postgresql", "", install),
+        *licences,
+        Flavour("plain-url", "" if plain else "ASTRID_TEST_DATABASE_URL is not set", plain),
+        Flavour(
+            "timescale-url", "" if timescale else "ASTRID_TEST_TIMESCALE_URL is not set", timescale, schema="timescale"
+        ),
+    ]
+
+
+FLAVOURS = _flavours()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server of a flavour: the address of a database from which others are created."""
+
+    flavour: Flavour
+    admin_url: str
+    template: str | None
+
+    def url(self, database: str) -> str:
+        """Return the address of another database of this server."""
+        parts = urlsplit(self.admin_url)
+        return urlunsplit(parts._replace(path=f"/{database}"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print one line per flavour: how many tests ran on it, or why none did."""
+    passed = [r.nodeid for r in terminalreporter.stats.get("passed", [])]
+    failed = [r.nodeid for r in terminalreporter.stats.get("failed", [])]
+    terminalreporter.section("store flavours")
+    for flavour in FLAVOURS:
+        mark = f"[{flavour.name}"
+        good, bad = sum(mark in n for n in passed), sum(mark in n for n in failed)
+        line = f"not run: {flavour.absent}" if flavour.absent else f"ran: {good} passed, {bad} failed"
+        terminalreporter.write_line(f"{flavour.name}: {line}")
+
+
+@pytest.fixture(scope="session", params=[f for f in FLAVOURS if not f.absent], ids=lambda f: f.name)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Return a server of each flavour at hand in turn."""
+    yield from _open_server(request.param)
+
+
+@pytest.fixture(scope="session")
+def embedded_server() -> Iterator[Server]:
+    """Return the embedded server, for what does not differ between flavours."""
+    yield from _open_server(FLAVOURS[0])
+
+
+def _open_server(flavour: Flavour) -> Iterator[Server]:
+    import asyncio
+
+    with ExitStack() as stack:
+        url = flavour.url
+        if not url:
+            folder = Path(tempfile.mkdtemp(prefix="pg-"))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            # Tests that ask for durability set it themselves; the rest need not wait for the disk.
+            fast = {"fsync": "off", "max_connections": "60", **dict(flavour.settings)}
+            url = stack.enter_context(open_embedded(folder, install=flavour.install, settings=fast)).url("postgres")
+        # A hypertable's template database cannot be copied while TimescaleDB's scheduler may look at it.
+        template = None if flavour.schema == "timescale" else f"astrid_template_{uuid4().hex[:10]}"
+        server = Server(flavour, url, template)
+        if template:
+            asyncio.run(_create_database(server, template))
+            asyncio.run(_migrate(server.url(template)))
+        yield server
+        if template:
+            asyncio.run(_drop_database(server, template))
+
+
+async def _migrate(url: str) -> None:
+    await migrate(url)
+
+
+async def _create_database(server: Server, name: str, template: str | None = None) -> None:
+    connection = await asyncpg.connect(server.admin_url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    finally:
+        await connection.close()
+
+
+async def _drop_database(server: Server, name: str) -> None:
+    connection = await asyncpg.connect(server.admin_url)
+    try:
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def empty_url(server: Server) -> AsyncIterator[str]:
+    """Return the address of a database of its own that was never migrated."""
+    name = f"astrid_test_{uuid4().hex[:12]}"
+    await _create_database(server, name)
+    yield server.url(name)
+    await _drop_database(server, name)
+
+
+@pytest.fixture
+async def url(server: Server) -> AsyncIterator[str]:
+    """Return the address of a migrated, empty database of its own."""
+    name = f"astrid_test_{uuid4().hex[:12]}"
+    await _create_database(server, name, server.template)
+    if server.template is None:
+        await migrate(server.url(name))
+    yield server.url(name)
+    await _drop_database(server, name)
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    """Return a store over a migrated, empty database of its own."""
+    async with open_store(url, pool_size=4) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def connection(url: str) -> AsyncIterator[Any]:
+    """Return a bare connection to the same database, to look past the store."""
+    opened = await asyncpg.connect(url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def ids(store: Store) -> dict[str, int]:
+    """Return slug -> entity_id of four tracked projects: a, b, c, d."""
+    return await store.sync_watchlist([(slug, slug.upper(), "agents" if slug < "c" else "rag") for slug in "abcd"], NOW)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Return a short folder that other users can pass through, gone after the test."""
+    folder = Path(tempfile.mkdtemp(prefix="st-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+Rows = Callable[..., Any]
