@@ -75,10 +75,13 @@ async def run_nightly(settings: Settings, day: date | None, address: str, watch:
     sources, skipped = usable_sources(settings)
     for sentence in skipped:
         say(sentence)
-    async with with_database(settings) as ready, open_ray(address, "astrid-nightly"):
-        async with open_drivers(ready, sources, shared=address != "local") as (store, _, driver):
-            universe = await load_universe(ready, store, timeline)
-            return await run_night(driver(timeline, watch), universe, night, sources)
+    async with (
+        with_database(settings) as ready,
+        open_ray(address, "astrid-nightly"),
+        open_drivers(ready, sources, shared=address != "local") as (store, _, driver),
+    ):
+        universe = await load_universe(ready, store, timeline)
+        return await run_night(driver(timeline, watch), universe, night, sources)
 
 
 async def plan_costs(settings: Settings, day: date | None) -> tuple[date, list[Cost], list[str]]:

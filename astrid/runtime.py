@@ -56,7 +56,7 @@ def prepare_private_ray(environ: MutableMapping[str, str]) -> None:
 
 
 def state_folder(settings: Settings) -> Path:
-    """Return where the embedded database lives: the setting, else ``$XDG_STATE_HOME/astrid``, else ``~/.local/state/astrid``."""
+    """Return the embedded database's folder: the setting, else ``$XDG_STATE_HOME/astrid`` (``~/.local/state/astrid``)."""
     if settings.state_dir is not None:
         return settings.state_dir
     base = os.environ.get("XDG_STATE_HOME")

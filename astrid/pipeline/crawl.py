@@ -1,4 +1,4 @@
-"""One batch, from the queue to the commit: drive the source, map what went wrong to one reaction, write, acknowledge."""
+"""One batch from queue to commit: drive the source, map what went wrong to one reaction, write, acknowledge."""
 
 from __future__ import annotations
 

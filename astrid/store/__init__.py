@@ -194,7 +194,7 @@ class Store:
     async def read_waiting_gaps(
         self, first: date, last: date, asked_after: datetime
     ) -> set[tuple[int, int, date]]:
-        """Return (metric_id, entity_id, day) of open gaps that need no new try: hopeless, or tried after ``asked_after``."""
+        """Return (metric_id, entity_id, day) of open gaps that need no new try: hopeless, or asked after a moment."""
         async with pool.reading(self._pool, self._place) as connection:
             return await reads.read_waiting_gaps(connection, first, last, asked_after)
 
