@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import orjson
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 
 from astrid import __version__
 from astrid.errors import AstridError, ConfigError
 from astrid.settings import Settings, load_settings
+from astrid.terminal import open_console
 
 if TYPE_CHECKING:
     from astrid.pipeline.night import RunResult
@@ -31,8 +31,8 @@ T = TypeVar("T")
 
 COMPLETE, FAILED, CONFIGURATION, GAPS, INTERRUPTED = 0, 1, 2, 3, 130
 
-out: Final = Console()
-err: Final = Console(stderr=True)
+out: Final = open_console()
+err: Final = open_console(stderr=True)
 
 app: Final = typer.Typer(
     name="astrid",

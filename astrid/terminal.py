@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -16,14 +20,18 @@ from astrid.pipeline.plan import Cost
 from astrid.scoring.series import Flag
 from astrid.store import ScoreRow
 
-SHORT = {"github_stars": "stars", "github_forks": "forks", "hn_points": "HN", "pypi_downloads": "PyPI"}
+WIDE: Final = 110
+LINE_EVERY_S: Final = 5.0
+SHORT: Final = {"github_stars": "stars", "github_forks": "forks", "hn_points": "HN", "pypi_downloads": "PyPI"}
 
 
 @contextmanager
 def show_progress(console: Console, title: str) -> Iterator[Watch]:
-    """Give a watcher that draws one bar per source; without a terminal it prints a line when a source ends."""
+    """Give a watcher that draws one bar per source; without a terminal it prints lines."""
     if not console.is_terminal:
-        yield _lines(console, title)
+        lines = _Lines(console, title)
+        yield lines.watch
+        lines.say()
         return
     with Progress(
         TextColumn(f"[bold]{title}[/]"),
@@ -45,55 +53,63 @@ def show_progress(console: Console, title: str) -> Iterator[Watch]:
         yield watch
 
 
-def _lines(console: Console, title: str) -> Watch:
-    ended: set[str] = set()
+class _Lines:
+    """Progress as lines of a log: one at most every few seconds, and one at the end."""
 
-    def watch(counts: Mapping[str, tuple[int, int]]) -> None:
-        for source, (done, total) in sorted(counts.items()):
-            if done == total and source not in ended:
-                ended.add(source)
-                console.print(f"{title}  {source}: {done}/{total} batches")
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._title = title
+        self._latest: Mapping[str, tuple[int, int]] = {}
+        self._said = ""
+        self._said_s = time.monotonic()
 
-    return watch
+    def watch(self, counts: Mapping[str, tuple[int, int]]) -> None:
+        self._latest = dict(counts)
+        if time.monotonic() - self._said_s >= LINE_EVERY_S:
+            self.say()
+
+    def say(self) -> None:
+        line = ", ".join(f"{source} {done}/{total}" for source, (done, total) in sorted(self._latest.items()))
+        if line and line != self._said:
+            self._console.print(f"{self._title}: {line}", soft_wrap=True, highlight=False)
+        self._said, self._said_s = line, time.monotonic()
 
 
-def leaderboard_table(rows: Sequence[ScoreRow], title: str) -> Table:
-    """Return the leaderboard: rank, project, score with interval, stars per week, what drives it, flags."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
-    for heading, justify in (
-        ("#", "right"),
-        ("project", "left"),
-        ("category", "left"),
-        ("score", "right"),
-        ("interval", "right"),
-        ("per week", "right"),
-        ("what drives it (points above or below 50)", "left"),
-        ("flags", "left"),
-    ):
-        table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=heading != "flags")
+def leaderboard_table(rows: Sequence[ScoreRow], width: int) -> Table:
+    """Return the leaderboard: rank, project, score with interval, growth a week, points per source, coverage, flags.
+
+    A narrow terminal does without category and flags. SMALL is left to the API: hardly a project is often on
+    Hacker News.
+    """
+    wide = width >= WIDE
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("project", overflow="ellipsis", no_wrap=True, max_width=28)
+    if wide:
+        table.add_column("category", no_wrap=True)
+    for heading in ("score", "80 %", "a week", *SHORT.values(), "cover"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if wide:
+        table.add_column("flags", overflow="fold")
     for row in rows:
         interval = "" if row.lo is None or row.hi is None else f"{row.lo:.0f}-{row.hi:.0f}"
         growth = "" if row.growth_per_week is None else f"{row.growth_per_week:+.1%}"
-        table.add_row(
-            str(row.rank or ""),
-            row.name,
-            row.category,
-            f"{row.score:.1f}",
-            interval,
-            growth,
-            drivers(row.contributions),
-            ", ".join(f.name.lower() for f in Flag(row.flags) if f.name),
-        )
+        cover = "" if row.coverage is None else f"{row.coverage:.0%}"
+        cells: list[str | Text] = [str(row.rank or ""), row.name]
+        if wide:
+            cells.append(row.category)
+        cells += [f"{row.score:.1f}", interval, growth, *(_points(row.contributions.get(m)) for m in SHORT), cover]
+        if wide:
+            shown = Flag(row.flags) & ~Flag.SMALL
+            cells.append(", ".join(f.name.lower() for f in shown if f.name))
+        table.add_row(*cells)
     return table
 
 
-def drivers(contributions: Mapping[str, float]) -> Text:
-    """Return the contributions as signed points, largest first."""
-    text = Text()
-    for name, points in sorted(contributions.items(), key=lambda c: -abs(c[1])):
-        style = "green" if points > 0.05 else "red" if points < -0.05 else "dim"
-        text.append(f"{SHORT.get(name, name)} {points:+.1f}  ", style)
-    return text
+def _points(points: float | None) -> Text:
+    if points is None:
+        return Text("-", "dim")
+    return Text(f"{points:+.1f}", "green" if points > 0.05 else "red" if points < -0.05 else "dim")
 
 
 def contributing_sources(rows: Sequence[ScoreRow]) -> dict[str, int]:
@@ -115,3 +131,9 @@ def cost_table(costs: Sequence[Cost]) -> Table:
     table.add_section()
     table.add_row("all", *(str(sum(getattr(c, f) for c in costs)) for f in ("batches", "requests", "points")), "")
     return table
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """Return a console on standard output or error; what is no terminal (a log, a pipe) gets lines of 140 columns."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 140)

@@ -18,13 +18,11 @@ from pathlib import Path
 # Run as a file, Python puts this file's folder on the path; the packages lie one above it.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rich.console import Console
-
 from astrid.cli import exit_code, guarded
 from astrid.demo import run_demo
 from astrid.nightly import run_nightly
 from astrid.settings import load_settings
-from astrid.terminal import show_progress
+from astrid.terminal import open_console, show_progress
 
 
 def main() -> None:
@@ -33,7 +31,7 @@ def main() -> None:
     parser.add_argument("--day", type=date.fromisoformat, help="the day (UTC); default: the last one that is over")
     parser.add_argument("--demo", action="store_true", help="run the demo's nights against simulated upstreams")
     arguments = parser.parse_args()
-    console = Console(width=140)
+    console = open_console()
 
     def run() -> int:
         settings = load_settings(os.environ)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ async def test_graphql_and_links_that_lead_back_here() -> None:
         async with client.post(server.base_urls["github"] + "/graphql", json=body, headers=BEARER) as answer:
             assert (await answer.json())["data"]["nodes"] == [{"id": "R_node0"}]
             assert answer.headers["x-ratelimit-resource"] == "graphql"
-            moment = datetime.strptime(answer.headers["date"], "%a, %d %b %Y %H:%M:%S %Z")
+            moment = parsedate_to_datetime(answer.headers["date"])
             assert moment.date() == NIGHT + timedelta(days=1)
             assert len(answer.headers.getall("date")) == 1
         moved = server.base_urls["github"] + "/repos/first0/repo"
@@ -232,7 +233,8 @@ def test_child_process_ends_with_its_parent(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     parent_code = (
         "import subprocess, sys, time\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {PROGRAM!r}, sys.argv[1]], stdout=subprocess.PIPE, text=True)\n"
+        f"command = [sys.executable, '-c', {PROGRAM!r}, sys.argv[1]]\n"
+        "child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)\n"
         "child.stdout.readline()\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"

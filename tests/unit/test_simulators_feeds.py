@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from astrid.models import Request, Response
 from astrid.simulators.archive import Archive
 from astrid.simulators.clickhouse import ClickHouse
-from astrid.simulators.clickhouse_sql import SqlError, read_select
+from astrid.simulators.clickhouse_sql import read_select
 from astrid.simulators.hackernews import Algolia, Firebase
 from astrid.simulators.limits import Window
 from astrid.simulators.pypistats import PyPIStats
@@ -275,14 +275,15 @@ class TestClickHouse:
             f"SELECT count() AS n FROM ({ROWS} {where} GROUP BY project, date)",
         ):
             assert lines(sql(count + " FORMAT JSONEachRow")) == [{"n": str(total)}]
-        text = "SELECT min(date) AS a, max(date) AS b FROM pypi_downloads_per_day WHERE project = 'beta' FORMAT JSONEachRow"
+        table = "pypi_downloads_per_day"
+        text = f"SELECT min(date) AS a, max(date) AS b FROM {table} WHERE project = 'beta' FORMAT JSONEachRow"
         assert lines(sql(text)) == [{"a": "2025-01-01", "b": "2025-08-28"}]
 
     def test_silent_cut_at_1000_rows(self) -> None:
         world = make_world()
         many = tuple(f"p{n:02}" for n in range(10))
         world = type(world)(**{**_fields(world), "packages": many, "downloads": np.ones((10, DAYS), dtype=np.int64)})
-        text = f"{ROWS} WHERE date >= '2025-01-01' GROUP BY project, date ORDER BY project, date LIMIT 5000 FORMAT JSONEachRow"
+        text = f"{ROWS} GROUP BY project, date ORDER BY project, date LIMIT 5000 FORMAT JSONEachRow"
         assert len(lines(sql(text, upstream=ClickHouse(world)))) == 1000
 
     def test_nothing_after_the_night(self) -> None:
@@ -326,10 +327,8 @@ class TestClickHouse:
 
     @given(st.text("'\\abc,()=<>; \n", max_size=30), st.sampled_from(["", "SELECT ", ROWS + " WHERE ", ROWS + " "]))
     def test_any_text_is_read_or_refused(self, tail: str, start: str) -> None:
-        try:
-            read_select(start + tail)
-        except SqlError as error:
-            assert 400 <= error.status < 600
+        answer = sql(start + tail)
+        assert answer.status == 200 or answer.body.startswith(b"Code: ")
 
     @given(st.text(min_size=1, max_size=20))
     def test_quoted_names_come_back_whole(self, name: str) -> None:

@@ -23,6 +23,7 @@ from astrid.simulators.scenarios import CALM, SCENARIOS, Scenario
 from tests.synthetic_world import FIRST_DAY, GAP, NIGHT, make_world
 
 NOW = datetime(2026, 4, 1, 5, tzinfo=UTC)
+EPOCH = date(1970, 1, 1)
 TOKEN = "secret-a"
 SHARED = Path(__file__).parents[2].parent / "shared"
 needs_samples = pytest.mark.skipif(not (SHARED / "samples").is_dir(), reason="../shared/samples is not there")
@@ -311,7 +312,7 @@ class TestHistory:
     def test_whole_life_in_weeks_newest_first(self) -> None:
         rows = self.pages(make_github(), "/repos/owner0/repo.0/stargazers/history")
         days = {
-            date.fromtimestamp(0) + timedelta(days=row["week"] // 86_400 + n): count
+            EPOCH + timedelta(days=row["week"] // 86_400 + n): count
             for row in rows
             for n, count in enumerate(row["days"])
         }
@@ -339,7 +340,7 @@ class TestHistory:
         stars[1, 200:] = -1
         github = GitHub(replace(world, stars=stars), users_of([TOKEN]))
         newest = get(github, "/repositories/1001/stargazers/history").json()[0]
-        saturday = date.fromtimestamp(0) + timedelta(days=newest["week"] // 86_400 + 6)
+        saturday = EPOCH + timedelta(days=newest["week"] // 86_400 + 6)
         assert saturday <= FIRST_DAY + timedelta(days=199) < saturday + timedelta(days=7)
 
     @needs_samples
@@ -531,7 +532,7 @@ class TestShapes:
             for name, field in kind.fields.items():
                 assert name in fields, f"{kind.name}.{name}"
                 assert str(field.type) == _typed(fields[name].type), f"{kind.name}.{name}"
-                arguments = {a.name.value: _typed(a.type) for a in fields[name].arguments}
+                arguments = {a.name.value: _typed(a.type) for a in fields[name].arguments or ()}
                 for argument, ours in field.args.items():
                     assert arguments[argument] == str(ours.type), f"{kind.name}.{name}({argument})"
 
