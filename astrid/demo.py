@@ -242,7 +242,7 @@ async def run_demo(settings: Settings, console: Console, address: str, *, once: 
 def show(result: DemoResult, console: Console) -> None:
     """Print the leaderboard, where its numbers come from, and what each stage took."""
     console.print(f"\nWhich open-source AI tools are taking off, {result.day}", style="bold", highlight=False)
-    console.print("Score 0 to 100 = 50, the median project, + the points of each source; growth a week is that of the stars.", style="dim")
+    console.print("Score = 50, the median project, + the points of each source; growth a week is that of the stars.", style="dim")
     console.print(leaderboard_table(result.rows[:20], console.width))
     if result.rows and not result.rows[0].calibrated:
         console.print("Intervals are not calibrated yet.", style="dim")

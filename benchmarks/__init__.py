@@ -1,0 +1,1 @@
+"""Each claim of speed, with the peer or the limit that it is held against."""
