@@ -206,8 +206,11 @@ async def open_pool(
     try:
         yield pool
     finally:
-        for actor in reversed(owned):
-            ray.kill(actor, no_restart=True)
+        # Actors without a name that lasts end with their last handle, and at the latest with the driver.
+        owned.clear()
+        pool.crawlers.clear()
+        pool.scorer = None
+        _find.cache_clear()
 
 
 @asynccontextmanager

@@ -62,6 +62,7 @@ Address = Annotated[
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Print the leaderboard and exit.")] = False,
     port: Annotated[int | None, typer.Option("--port", help="Port of page and API [default: 8000].")] = None,
+    nights: Annotated[int, typer.Option("--nights", min=1, max=200, help="How many nights to replay.")] = 28,
 ) -> None:
     """Run the whole nightly on real series against simulated upstreams, then serve page and API."""
     from astrid.runtime import prepare_private_ray
@@ -70,7 +71,7 @@ def demo(
     from astrid.demo import run_demo
 
     settings = load_settings(os.environ, http_port=port)
-    _run(run_demo(settings, out, "local", once=once))
+    _run(run_demo(settings, out, "local", once=once, nights=nights))
 
 
 @app.command()
@@ -243,7 +244,6 @@ def guarded(run: Callable[[], int | None]) -> int:
     except AstridError as exc:
         return _say(exc, FAILED)
     except KeyboardInterrupt:
-        err.print("astrid: interrupted; nothing that was committed is lost")
         return INTERRUPTED
 
 
@@ -258,7 +258,11 @@ def _say(exc: AstridError, code: int) -> int:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        err.print("astrid: interrupted; what was committed stays, the next run takes up the rest")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _date(value: datetime | None) -> date | None:

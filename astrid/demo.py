@@ -89,7 +89,7 @@ async def simulated_upstreams(speed: float, night: date) -> AsyncGenerator[Simul
         *("--scenario", "calm", "--port", "0", "--speed", str(speed), "--tokens", ",".join(TOKENS)),
         stdout=asyncio.subprocess.PIPE,
         stdin=asyncio.subprocess.PIPE,
-        env={k: v for k, v in os.environ.items() if not k.startswith("ASTRID_")},
+        env={k: v for k, v in os.environ.items() if not k.startswith("ASTRID_") or k.startswith("ASTRID_TEST_")},
     )
     assert process.stdout is not None
     try:
@@ -221,7 +221,9 @@ async def replay(
         )
 
 
-async def run_demo(settings: Settings, console: Console, address: str, *, once: bool) -> None:
+async def run_demo(
+    settings: Settings, console: Console, address: str, *, once: bool, nights: int = NIGHTS
+) -> None:
     """Run the demo and print its leaderboard; unless ``once``, then serve API and page until Ctrl-C."""
     stages = Stages()
     async with AsyncExitStack() as stack:
@@ -231,7 +233,7 @@ async def run_demo(settings: Settings, console: Console, address: str, *, once: 
             require_free_port("127.0.0.1", settings.http_port)
         with stages.stage("database"):
             ready = await stack.enter_async_context(with_database(demo_settings(settings)))
-        show(await replay(ready, console, address, stages), console)
+        show(await replay(ready, console, address, stages, nights), console)
         if not once:
             from api.serve import serve
 

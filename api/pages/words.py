@@ -11,6 +11,7 @@ from astrid.catalog import METRIC_BY_NAME, Metric
 
 MINUS: Final = "\N{MINUS SIGN}"
 NONE: Final = "\N{EN DASH}"
+MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 
 
@@ -110,14 +111,14 @@ def write_share(share: float | None) -> str:
         return NONE
     percent = share * 100
     if 0 < percent < 1:
-        return f"<{THIN}1{THIN}%".replace(THIN, "", 1)
+        return f"<1{THIN}%"
     rounded = 99 if 99 < percent < 100 else round(percent)
     return f"{rounded}{THIN}%"
 
 
 def write_day(day: date) -> str:
     """Return a day: 29 Jan 2025."""
-    return f"{day.day} {day:%b} {day.year}"
+    return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
 
 
 def write_moment(moment: datetime | None) -> str:

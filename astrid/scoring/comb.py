@@ -19,6 +19,9 @@ from astrid.scoring.state import PHASES, RING_DAYS, FilterState, Floats
 COUNT_MAX: Final = 1e15
 """A larger value is not a count but a defect, and is treated as not observed; squares stay in float32."""
 
+RINGED: Final = frozenset({"sustain", "flags"})
+"""Outputs that need the ring of daily counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Before:
@@ -57,7 +60,8 @@ class Comb:
         s, m = self.s, len(x)
         phases = slice(s.day % PHASES, s.day % PHASES + m)
         missing = (x >= 0) & (x <= COUNT_MAX)
-        missing &= ~outages[:, None]
+        if outages.any():
+            missing &= ~outages[:, None]
         np.logical_not(missing, out=missing)
         if x.dtype != s.level.dtype:
             x = np.where(missing, 0, x).astype(s.level.dtype)
@@ -76,7 +80,7 @@ class Comb:
             reset = self._read_stock(x, missing, phases)
         self._filter(absent, phases)
         if before is not None:
-            self._write(missing, absent, reset, outages, phases, before, out, first)
+            self._write(missing, absent, reset, outages, phases, before, out, first, ring)
         s.day += m
 
     def _count_silence(self, missing: Bools) -> None:
@@ -250,20 +254,21 @@ class Comb:
         before: _Before,
         out: dict[str, npt.NDArray[Any]],
         first: int,
+        ring: bool,
     ) -> None:
-        """Write the ring of daily counts, and the rows of the block from ``first`` on to ``out``."""
+        """Write the ring of daily counts if asked, and the rows of the block from ``first`` on to ``out``."""
         s, m = self.s, len(missing)
-        ringed = {"sustain", "flags"} & out.keys()
-        sustain = np.full(missing.shape, np.nan, np.float32)
-        purged = np.zeros(missing.shape, bool)
-        silent = before.silent_days
-        for day in range(m):
-            self._count(day, missing[day], silent)
-            silent = self.silent[day]
-            if ringed and day >= first:
-                sustain[day] = _sustain(s.steps)
-                if s.kind == "stock":
-                    purged[day] = _lost(s.steps) > self.par.purge_share * s.value[phases][day]
+        if ring:
+            sustain = np.full(missing.shape, np.nan, np.float32)
+            purged = np.zeros(missing.shape, bool)
+            silent = before.silent_days
+            for day in range(m):
+                self._count(day, missing[day], silent)
+                silent = self.silent[day]
+                if day >= first and RINGED & out.keys():
+                    sustain[day] = _sustain(s.steps)
+                    if s.kind == "stock":
+                        purged[day] = _lost(s.steps) > self.par.purge_share * s.value[phases][day]
         if not out:
             return
 
@@ -288,7 +293,8 @@ class Comb:
         put("last_week", grown & present & before.read_last_week[cells], s.y[phases][cells] - before.y[cells])
         put("z", grown, z)
         put("se_counting", grown, np.sqrt(floor * (beta / (2 - beta))))
-        put("sustain", grown, sustain[cells])
+        if "sustain" in out:
+            put("sustain", grown, sustain[cells])
         if "se" in out:
             # Without a reading the variance is what it was, and the floor is the one of the prediction.
             variance = np.where(present, self.v[cells], np.maximum(s.variance[0, phases][cells], floor))

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from astrid.catalog import Kind
-from astrid.scoring.comb import COUNT_MAX, Comb
+from astrid.scoring.comb import COUNT_MAX, RINGED, Comb
 from astrid.scoring.series import PARAMETERS, SILENT_DAYS_MAX, Bools, Parameters, Signal
 from astrid.scoring.state import PHASES, RING_DAYS, FilterState
 
@@ -184,8 +184,8 @@ def _run_chunk(
     """Advance ``s`` in place over all rows of ``x``; write the rows from ``keep_from`` on to ``out``."""
     comb = Comb(s, par)
     begin = 0
-    # The ring forgets after 28 days: earlier days need not be written into it, except for outputs.
-    ring_from = min(keep_from, len(x)) - RING_DAYS
+    # The ring forgets after 28 days: what no output and no later day can see need not be written into it.
+    ring_from = (min(keep_from, len(x)) if RINGED & out.keys() else len(x)) - RING_DAYS
     while begin < len(x):
         end = min(begin + PHASES - s.day % PHASES, len(x))
         rows = (

@@ -1,0 +1,82 @@
+"""``/``, ``/projects/{slug}`` and ``/docs``: the pages for people; all but the style sheet is rendered per request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Path, Query
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from api.pages.leaderboard import leaderboard_page
+from api.pages.project import RANGES, project_page
+from api.pages.reference import reference_page
+from api.pages.rendering import HERE, render
+from api.parameters import Category, Day, Offset
+from api.reading import read_board, read_whole_project
+from api.series import read_notes
+from api.state import Shared
+from astrid.catalog import METRICS
+from astrid.timeline import night_of
+
+HISTORY_DAYS: Final = 5_000
+STATIC: Final = StaticFiles(directory=HERE / "static")
+
+router = APIRouter(include_in_schema=False)
+_GET: Final = ["GET", "HEAD"]
+
+
+def is_page(request: HTTPConnection) -> bool:
+    """Tell whether an address is one that people read."""
+    path = request.scope["path"]
+    return path in ("/", "/docs") or path.startswith("/projects/")
+
+
+def address(path: str, parameters: Mapping[str, Any]) -> str:
+    """Return an own address with the parameters that are set."""
+    given = {name: value for name, value in parameters.items() if value not in (None, "", 0)}
+    return quote(path) + (f"?{urlencode(given)}" if given else "")
+
+
+@router.api_route("/", methods=_GET)
+async def show_leaderboard(
+    state: Shared, category: Category = None, offset: Offset = 0, day: Day = None
+) -> Response:
+    """The leaderboard as a page."""
+    directory = await state.directory()
+    directory.tracked(category or None)
+    board = await (state.board(day) if day else read_board(state))
+    notes = [note for metric in METRICS for note in await read_notes(state, metric)]
+    return render(
+        "leaderboard.html",
+        **leaderboard_page(directory, board, notes, night_of(state.now()), category or None, offset, day, address),
+    )
+
+
+@router.api_route("/projects/{slug}", methods=_GET)
+async def show_project(
+    state: Shared,
+    slug: Annotated[str, Path(max_length=200)],
+    days: Annotated[str, Query(pattern=f"^({'|'.join(RANGES)})$")] = "365",
+) -> Response:
+    """One project as a page."""
+    project, score, series, gaps = await read_whole_project(state, slug)
+    history = await state.store.read_score_history(project.slug, HISTORY_DAYS)
+    board = await read_board(state)
+    end = max([one.last[0] for one in series if one.last] + ([board.day] if board else []), default=None)
+    return render("project.html", **project_page(project, score, history, series, gaps, board, end, days, address))
+
+
+@router.api_route("/docs", methods=_GET)
+async def show_reference(request: Request) -> Response:
+    """The API explained, from its own description."""
+    return render("reference.html", **reference_page(request.app.openapi()))
+
+
+@router.api_route("/favicon.ico", methods=_GET)
+async def redirect_icon() -> Response:
+    """Where browsers look for an icon when a page names none."""
+    return RedirectResponse("/static/icon.svg", 308)
