@@ -16,14 +16,23 @@ log = logging.getLogger(__name__)
 HEADERS: Final = (
     (
         b"content-security-policy",
-        b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
-        b"frame-ancestors 'none'",
+        (
+            b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+            b"frame-ancestors 'none'"
+        ),
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
 UNMATCHED: Final = "unmatched"
 """Label of requests that no route took, so that scanners cannot make labels."""
+
+
+def _label(path: str, status: int) -> str:
+    """Return the label of a request that no API route took: what the framework itself serves, else UNMATCHED."""
+    if status < 400:
+        return "/static" if path.startswith("/static/") else "/openapi.json" if path == "/openapi.json" else UNMATCHED
+    return UNMATCHED
 
 
 class Instruments:
@@ -64,6 +73,6 @@ class Instruments:
             )
             await problem.respond()(scope, receive, send_marked)
         finally:
-            route = getattr(scope.get("route"), "path", UNMATCHED)
+            route = getattr(scope.get("route"), "path", None) or _label(scope["path"], status)
             API_REQUESTS.labels(route, str(status)).inc()
             API_SECONDS.labels(route).observe(time.perf_counter() - started_s)

@@ -65,7 +65,8 @@ def refused(error: RequestValidationError) -> Problem:
     context = first.get("ctx", {})
     match first["type"]:
         case "missing":
-            return Problem(BAD_PARAMETER, f"The parameter {name} is missing.", field=name, remedy=f"Give {name}=…; /docs lists the parameters.")
+            remedy = f"Give {name}=…; /docs lists the parameters."
+            return Problem(BAD_PARAMETER, f"The parameter {name} is missing.", field=name, remedy=remedy)
         case "greater_than_equal":
             remedy = f"Give {name} as a whole number of at least {context.get('ge')}."
         case "less_than_equal":

@@ -94,7 +94,7 @@ def problem_of(error: AstridError) -> Problem:
             return Problem(
                 DATABASE,
                 "The database refused or did not answer, so this answer cannot be given now.",
-                remedy=f"Send the same request again in {RETRY_AFTER_S} seconds; /readyz says when the database is back.",
+                remedy=f"Send the same request again in {RETRY_AFTER_S} s; /readyz says when the database is back.",
             )
         case ConfigError():
             return Problem(

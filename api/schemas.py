@@ -36,10 +36,10 @@ class Score(Answer):
     interval: tuple[Points | None, Points | None] = Field(
         description="80 % interval of the score, [low, high]; null = not known. See `calibrated`"
     )
-    calibrated: bool = Field(description="Whether the interval was calibrated on realised errors; if not, it is too wide or too narrow")
+    calibrated: bool = Field(description="Whether the interval was calibrated on realised errors; if not, it is rough")
     percentile: Points | None = Field(description="Percentile of the score among all scored that day")
     growth_per_week: float | None = Field(
-        description="Smoothed weekly growth of the project's heaviest series (stars before downloads), 0.05 = 5 % per week"
+        description="Smoothed growth of the project's heaviest series (stars before downloads); 0.05 = 5 % per week"
     )
     contributions: dict[str, float] = Field(
         description="Score points per metric, signed; score = 50 + their sum",
@@ -64,7 +64,9 @@ class Leaderboard(Answer):
     day: date = Field(description="UTC day that the scores are about")
     run_id: int = Field(description="The last run that changed a score of this day")
     as_of: datetime = Field(description="When the last of these scores was published (UTC)")
-    coverage: Fraction = Field(description="Share of the tracked projects (of the category asked for) that are ranked that day")
+    coverage: Fraction = Field(
+        description="Share of the tracked projects (of the category asked for) that are ranked that day"
+    )
     calibrated: bool = Field(description="Whether every interval of the answer is calibrated")
     method_version: str = Field(description="Version of the scoring method")
     total: int = Field(description="Ranked projects of the category asked for; `items` is a part of them")
@@ -207,6 +209,6 @@ class Readiness(Answer):
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI entries of problems with these statuses."""
-    texts = {404: "Nothing of this name or day", 422: "A parameter cannot be used", 503: "The database is not available"}
+    texts = {404: "Nothing of this name or day", 422: "A parameter cannot be used", 503: "The database is absent"}
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}}
     return {status: {"description": texts[status], "content": content} for status in statuses}

@@ -174,6 +174,4 @@ async def read_dense(state: State, slug: str, metric: Metric, start: date | None
         runs = await state.store.read_runs(1)
         as_of = (runs[0].finished_at or runs[0].started_at) if runs else None
     notes = notes_within(await read_notes(state, metric), first, last)
-    return DenseSeries(
-        slug, metric, first, last, values, origins, as_of.astimezone(UTC) if as_of else None, notes
-    )
+    return DenseSeries(slug, metric, first, last, values, origins, as_of.astimezone(UTC) if as_of else None, notes)

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -29,14 +29,13 @@ from astrid.errors import ConfigError
 from astrid.nightly import open_drivers
 from astrid.pipeline.night import Watch, run_backfill, run_night
 from astrid.pipeline.reconcile import Reconciled, reconcile
-from astrid.runtime import demo_settings, load_universe, state_folder, usable_sources, with_database
+from astrid.runtime import DEMO_NOW, demo_settings, load_universe, state_folder, usable_sources, with_database
 from astrid.settings import Settings
 from astrid.simulators.world import World, load_world
 from astrid.store import ScoreRow, TableDigest
 from astrid.terminal import contributing_sources, leaderboard_table, show_progress
 from astrid.timeline import Timeline, night_of, night_start
 
-NOW: Final = datetime(2026, 4, 1, 5, tzinfo=UTC)
 NIGHTS: Final = 28
 SPEED: Final = 300.0
 """The demo's upstreams enforce their limits on a clock that runs this much faster."""
@@ -173,7 +172,7 @@ async def replay(
     """
     with stages.stage("start"):
         world = load_world()
-        last = night_of(settings.now or NOW)
+        last = night_of(settings.now or DEMO_NOW)
         first = last - timedelta(days=nights - 1)
         earliest = world.first_day + timedelta(days=180)
         if not earliest <= first <= last <= world.last_day:
@@ -221,9 +220,7 @@ async def replay(
         )
 
 
-async def run_demo(
-    settings: Settings, console: Console, address: str, *, once: bool, nights: int = NIGHTS
-) -> None:
+async def run_demo(settings: Settings, console: Console, address: str, *, once: bool, nights: int = NIGHTS) -> None:
     """Run the demo and print its leaderboard; unless ``once``, then serve API and page until Ctrl-C."""
     stages = Stages()
     async with AsyncExitStack() as stack:
@@ -244,7 +241,8 @@ async def run_demo(
 def show(result: DemoResult, console: Console) -> None:
     """Print the leaderboard, where its numbers come from, and what each stage took."""
     console.print(f"\nWhich open-source AI tools are taking off, {result.day}", style="bold", highlight=False)
-    console.print("Score = 50, the median project, + the points of each source; growth a week is that of the stars.", style="dim")
+    explained = "Score = 50, the median project, + the points of each source; growth a week is that of the stars."
+    console.print(explained, style="dim")
     console.print(leaderboard_table(result.rows[:20], console.width))
     if result.rows and not result.rows[0].calibrated:
         console.print("Intervals are not calibrated yet.", style="dim")

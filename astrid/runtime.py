@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Final
 
 import aiohttp
 from pydantic import SecretStr
@@ -31,6 +32,9 @@ from astrid.sources import SOURCES
 from astrid.store import Store, migrate, open_embedded, open_store
 from astrid.timeline import Timeline
 from astrid.watchlist import load_watchlist
+
+DEMO_NOW: Final = datetime(2026, 4, 1, 5, tzinfo=UTC)
+"""The demo's moment: the night after the last day of its world."""
 
 ExchangeFor = Callable[[str, str], Exchange]
 """Gives the permit exchange of one budget: ``(upstream, name of the credential) -> Exchange``."""
@@ -56,7 +60,7 @@ def prepare_private_ray(environ: MutableMapping[str, str]) -> None:
 
 
 def state_folder(settings: Settings) -> Path:
-    """Return the embedded database's folder: the setting, else ``$XDG_STATE_HOME/astrid`` (``~/.local/state/astrid``)."""
+    """Return the state folder: the setting, else ``$XDG_STATE_HOME/astrid``, else ``~/.local/state/astrid``."""
     if settings.state_dir is not None:
         return settings.state_dir
     base = os.environ.get("XDG_STATE_HOME")
@@ -64,8 +68,8 @@ def state_folder(settings: Settings) -> Path:
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """Give the demo an embedded database of its own: simulated nights never mix with live ones."""
-    return settings.model_copy(update={"state_dir": state_folder(settings) / "demo"})
+    """Give the demo an embedded database of its own, and its moment: simulated nights never mix with live ones."""
+    return settings.model_copy(update={"state_dir": state_folder(settings) / "demo", "now": settings.now or DEMO_NOW})
 
 
 @asynccontextmanager
@@ -226,9 +230,7 @@ class CrawlWorker:
             broker = self._given_broker
             if broker is None:
                 url = self._settings.broker_url.get_secret_value()
-                broker = await stack.enter_async_context(
-                    open_rabbitmq(url, prefetch=SOURCES[self._source].concurrency)
-                )
+                broker = await stack.enter_async_context(open_rabbitmq(url, prefetch=SOURCES[self._source].concurrency))
             return _Parts(store, session, broker, stack.pop_all())
 
 

@@ -68,7 +68,9 @@ def main() -> None:
             print(f"{r['name']:<24} not measured")
         else:
             met = {True: "met", False: "MISSED", None: "no target"}[r["met"]]
-            print(f"{r['name']:<24} ratio {r['ratio']:>8.2f}  {met:<9} {r['ours']:.4g} against {r['peer']:.4g} {r['unit']}")
+            print(
+                f"{r['name']:<24} ratio {r['ratio']:>8.2f}  {met:<9} {r['ours']:.4g} against {r['peer']:.4g} {r['unit']}"
+            )
 
 
 def _measures() -> dict[str, Measure]:
@@ -83,14 +85,16 @@ def _store() -> list[dict[str, Any]]:
 
     rows = 1_000_000
     with tempfile.TemporaryDirectory() as folder, open_embedded(Path(folder)) as server:
-        return measure_write(server.url(), rows=rows, standing=5 * rows, samples=5) + measure_read(server.url(), samples=5)
+        return measure_write(server.url(), rows=rows, standing=5 * rows, samples=5) + measure_read(
+            server.url(), samples=5
+        )
 
 
 def _unmeasured(name: str) -> dict[str, Any]:
     note = "not measured yet"
     return {
-        **{"name": name, "ours": None, "peer": None, "unit": "", "ratio": None, "target": TARGETS.get(name)},
-        **{"met": False, "note": note, "samples": {}},
+        "name": name, "ours": None, "peer": None, "unit": "", "ratio": None, "target": TARGETS.get(name),
+        "met": False, "note": note, "samples": {},
     }
 
 

@@ -32,7 +32,9 @@ def measure_points() -> list[dict[str, Any]]:
             Entity(n + 1, f"p{n}", f.node_id, (f.name,)) for n, f in enumerate(facts[start : start + size], start)
         )
         ours += _points(Simulation(world, users_of([TOKEN])), Batch("github", "counts", NIGHT, NIGHT, NIGHT, group))
-    aliases = sum(_alias_points(Simulation(world, users_of([TOKEN])), facts[n : n + 10]) for n in range(0, REPOSITORIES, 10))
+    aliases = sum(
+        _alias_points(Simulation(world, users_of([TOKEN])), facts[n : n + 10]) for n in range(0, REPOSITORIES, 10)
+    )
     return [
         {
             "name": "github.points_per_1000",

@@ -51,7 +51,9 @@ class DemoRun:
         except subprocess.TimeoutExpired:
             process.kill()
             said, _ = process.communicate()
-            raise AssertionError(f"astrid {' '.join(arguments)} took more than {timeout_s} s:\n{said[-3000:]}") from None
+            raise AssertionError(
+                f"astrid {' '.join(arguments)} took more than {timeout_s} s:\n{said[-3000:]}"
+            ) from None
         return process.returncode, said
 
     def demo(self) -> str:

@@ -81,8 +81,9 @@ def choose_days(days: Sequence[date], most: int = 6) -> list[tuple[int, str]]:
                 break
         labels = []
         for i, day in enumerate(chosen):
-            year = i == 0 or day.year != chosen[i - 1].year
-            labels.append(((day - start).days, f"{MONTHS[day.month - 1]} {day.year}" if year else MONTHS[day.month - 1]))
+            new_year = i == 0 or day.year != chosen[i - 1].year
+            month = MONTHS[day.month - 1]
+            labels.append(((day - start).days, f"{month} {day.year}" if new_year else month))
         return labels
     span = (end - start).days + 1
     every_days = next((n for n in (1, 2, 7, 14, 28) if math.ceil(span / n) <= most), 28)

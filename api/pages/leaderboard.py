@@ -57,6 +57,8 @@ def leaderboard_page(
     reach = reach_of([row.contributions for row in shown])
     used = {metric for row in shown for metric in row.contributions}
 
+    scored = board.day if board else None
+
     def link(**changed: Any) -> str:
         return address("/", {"category": category, "day": day, "offset": offset} | changed)
 
@@ -80,5 +82,5 @@ def leaderboard_page(
         "last": offset + len(shown),
         "before": link(offset=max(0, offset - PAGE_ITEMS)) if offset else None,
         "after": link(offset=offset + PAGE_ITEMS) if offset + PAGE_ITEMS < len(rows) else None,
-        "json": address("/v1/leaderboard", {"category": category, "day": board.day if board else None, "offset": offset}),
+        "json": address("/v1/leaderboard", {"category": category, "day": scored, "offset": offset}),
     }

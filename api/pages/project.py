@@ -167,9 +167,7 @@ def project_page(
         "unseen": [words_of(one.metric.name).title for one in series if one.metric.name not in drawn],
         "start": start,
         "end": end,
-        "ranges": [
-            (key, title, address(path, {} if key == "365" else {"days": key})) for key, title in RANGES.items()
-        ],
+        "ranges": [(key, title, address(path, {} if key == "365" else {"days": key})) for key, title in RANGES.items()],
         "range": days,
         "identities": [(identity, link_identity(identity)) for identity in project.identities],
         "gaps": [gap | {"words": words_of(gap["metric"])} for gap in summarise_gaps(gaps)],

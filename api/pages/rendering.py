@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from api.pages import words
@@ -15,6 +16,15 @@ from astrid import METHOD_VERSION, __version__
 
 HERE: Final = Path(__file__).parent
 STYLE: Final = HERE / "static" / "astrid.css"
+
+
+def mark_code(text: str) -> Markup:
+    """Return a text with what stands between backticks as code, everything escaped."""
+    parts = [
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)
+
 
 _templates: Final = Environment(
     loader=FileSystemLoader(HERE / "templates"),
@@ -25,6 +35,7 @@ _templates: Final = Environment(
     auto_reload=False,
 )
 _templates.filters |= {
+    "code": mark_code,
     "category": words.name_category,
     "count": words.write_count,
     "short": words.write_short,

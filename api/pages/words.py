@@ -25,9 +25,9 @@ class Words:
 
 
 METRICS: Final[Mapping[str, Words]] = {
-    "github_stars": Words("GitHub stars", "stars", "accounts that have starred the repository, at the end of the day"),
+    "github_stars": Words("GitHub stars", "stars", "accounts that star the repository, at the end of the day"),
     "github_forks": Words("GitHub forks", "forks", "forks of the repository, at the end of the day"),
-    "github_stars_gained": Words("Stars gained", "new stars", "stars given on the day, as GitHub's history states them"),
+    "github_stars_gained": Words("Stars gained", "new stars", "stars given on the day, by GitHub's own history"),
     "hn_points": Words("Hacker News points", "HN", "points of the stories about the project, by the day of the story"),
     "hn_stories": Words("Hacker News stories", "HN stories", "stories about the project, by the day of the story"),
     "pypi_downloads": Words("PyPI downloads", "PyPI", "downloads of its Python packages, without mirrors"),

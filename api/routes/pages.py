@@ -42,9 +42,7 @@ def address(path: str, parameters: Mapping[str, Any]) -> str:
 
 
 @router.api_route("/", methods=_GET)
-async def show_leaderboard(
-    state: Shared, category: Category = None, offset: Offset = 0, day: Day = None
-) -> Response:
+async def show_leaderboard(state: Shared, category: Category = None, offset: Offset = 0, day: Day = None) -> Response:
     """The leaderboard as a page."""
     directory = await state.directory()
     directory.tracked(category or None)

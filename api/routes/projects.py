@@ -16,9 +16,7 @@ router = APIRouter(prefix="/v1/projects", tags=["projects"])
 
 
 @router.get("", response_model=Projects, responses=problem_responses(422, 503))
-async def list_projects(
-    state: Shared, category: Category = None, limit: Limit = 100, offset: Offset = 0
-) -> Response:
+async def list_projects(state: Shared, category: Category = None, limit: Limit = 100, offset: Offset = 0) -> Response:
     """The tracked projects by slug, with their rank on the last scored day."""
     directory = await state.directory()
     return respond(projects_body(directory, await read_board(state), category, limit, offset))
@@ -31,9 +29,7 @@ async def read_project(state: Shared, slug: Slug) -> Response:
 
 
 @router.get("/{slug}/series", response_model=Series, responses=problem_responses(404, 422, 503))
-async def read_series(
-    state: Shared, slug: Slug, metric: Metric, start: Start = None, end: End = None
-) -> Response:
+async def read_series(state: Shared, slug: Slug, metric: Metric, start: Start = None, end: End = None) -> Response:
     """One metric of one project on every day of a range of at most 5,000 days.
 
     A day without an observation has the value null and no origin; a zero is 0. Counts are whole numbers.

@@ -191,9 +191,7 @@ class Store:
         async with pool.reading(self._pool, self._place) as connection:
             return await reads.read_open_gaps(connection, first, last)
 
-    async def read_waiting_gaps(
-        self, first: date, last: date, asked_after: datetime
-    ) -> set[tuple[int, int, date]]:
+    async def read_waiting_gaps(self, first: date, last: date, asked_after: datetime) -> set[tuple[int, int, date]]:
         """Return (metric_id, entity_id, day) of open gaps that need no new try: hopeless, or asked after a moment."""
         async with pool.reading(self._pool, self._place) as connection:
             return await reads.read_waiting_gaps(connection, first, last, asked_after)

@@ -49,9 +49,7 @@ class Failure(Exception):
 class Keeper:
     """One data folder and its server; ``uid`` and ``gid`` are set where root must hand the server to another user."""
 
-    def __init__(
-        self, folder: Path, install: Path, uid: int | None, gid: int | None, settings: dict[str, str]
-    ) -> None:
+    def __init__(self, folder: Path, install: Path, uid: int | None, gid: int | None, settings: dict[str, str]) -> None:
         self.folder = folder
         self.settings = settings
         self.install = install
@@ -253,7 +251,10 @@ def _trim_log(path: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Keep the server of ``arguments``: folder, installation, uid and gid (or ``-``), settings as ``name=value``. Say ``ready`` or why not."""
+    """Keep the server of ``arguments`` until nobody uses it; say ``ready`` or why not.
+
+    Arguments are folder, installation, uid and gid (or ``-``), then settings as ``name=value``.
+    """
     folder, install = Path(arguments[0]), Path(arguments[1])
     uid, gid = (None if text == "-" else int(text) for text in arguments[2:4])
     signal.signal(signal.SIGINT, signal.SIG_IGN)

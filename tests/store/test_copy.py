@@ -14,9 +14,7 @@ from astrid.store import Store, pool
 from astrid.store.copy import Layout, decode, encode
 from astrid.store.transfer import copy_rows, select_columns
 
-ALL = Layout(
-    a="int2", b="int4", c="int8", d="float8", e="date", f="timestamptz", g="bool", h="float8", i="bytes16"
-)
+ALL = Layout(a="int2", b="int4", c="int8", d="float8", e="date", f="timestamptz", g="bool", h="float8", i="bytes16")
 SPARSE = Layout(a="int4", x="float8", y="float8")
 
 _row = st.tuples(

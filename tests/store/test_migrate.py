@@ -12,6 +12,7 @@ import pytest
 from astrid.errors import StoreError
 from astrid.store import check_version, migrate
 from astrid.store.migrate import Migration, load_migrations, read_schema
+from astrid.store.queries import load_queries
 from tests.store.conftest import Server
 
 SCHEMA = files("astrid.store").joinpath("schema.sql")
@@ -64,10 +65,17 @@ async def test_an_edited_file_is_refused(url: str, connection: Any) -> None:
             await call(url)
 
 
-async def test_the_flavour_is_remembered(url: str, connection: Any, server: Server) -> None:
-    other = {"native": "timescale", "timescale": "native"}[server.flavour.schema]
-    await connection.execute("UPDATE flavour SET name = $1", other)
-    assert (await migrate(url)).flavour == other
+async def test_the_flavour_is_decided_once(empty_url: str) -> None:
+    connection = await asyncpg.connect(empty_url)
+    try:
+        await connection.execute(load_queries("migrate")["create_record"])
+        await connection.execute("INSERT INTO flavour (name) VALUES ('native')")
+        assert (await migrate(empty_url)).flavour == "native"
+        kind = "SELECT relkind::text FROM pg_class WHERE relname = 'observation'"
+        assert await connection.fetchval(kind) == "p"
+    finally:
+        await connection.close()
+    await check_version(empty_url)
 
 
 def test_files_are_in_order_and_common_ones_come_first() -> None:

@@ -60,7 +60,7 @@ def weekly_rows(part: HistoryPart, until_day: date) -> tuple[npt.NDArray[np.int6
     rows[: len(known)] = known
     first = (part.sunday - _EPOCH).days * _DAY_S
     epochs = first + 7 * _DAY_S * np.arange(weeks - 1, -1, -1, dtype=np.int64)
-    return epochs, rows.reshape(weeks, 7)[::-1].copy()
+    return epochs, rows.reshape(weeks, 7)[::-1]
 
 
 def _weekday_from_sunday(day: date) -> int:
