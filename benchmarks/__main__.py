@@ -68,9 +68,8 @@ def main() -> None:
             print(f"{r['name']:<24} not measured")
         else:
             met = {True: "met", False: "MISSED", None: "no target"}[r["met"]]
-            print(
-                f"{r['name']:<24} ratio {r['ratio']:>8.2f}  {met:<9} {r['ours']:.4g} against {r['peer']:.4g} {r['unit']}"
-            )
+            figures = f"{r['ours']:.4g} against {r['peer']:.4g} {r['unit']}"
+            print(f"{r['name']:<24} ratio {r['ratio']:>8.2f}  {met:<9} {figures}")
 
 
 def _measures() -> dict[str, Measure]:
