@@ -133,6 +133,7 @@ def serve(
     demo: Demo = False,
 ) -> None:
     """Serve page and API from the database."""
+    from api.serve import require_free_port
     from api.serve import serve as serve_api
     from astrid.runtime import with_database
 
@@ -140,6 +141,7 @@ def serve(
 
     async def run() -> None:
         async with with_database(settings) as ready:
+            require_free_port(host, ready.http_port)
             out.print(f"Page and API at http://{host}:{ready.http_port} until Ctrl-C.")
             await serve_api(ready, host, ready.http_port)
 
@@ -232,6 +234,8 @@ def main() -> None:
         format="%(message)s",
         handlers=[RichHandler(console=err, show_path=False, show_time=False)],
     )
+    for library in ("aiormq", "aio_pika"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # what they log we raise, with the remedy
     sys.exit(guarded(app))
 
 

@@ -14,7 +14,9 @@ class AstridError(Exception):
     """Astrid stopped for a reason that it did not name."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or inspect.cleandoc(type(self).__doc__ or type(self).__name__))
+        text = message or inspect.cleandoc(type(self).__doc__ or type(self).__name__)
+        # A message may quote an upstream and may be kept in the database, whose texts cannot hold NUL.
+        super().__init__(text.replace("\0", "\N{REPLACEMENT CHARACTER}"))
 
 
 class ConfigError(AstridError):

@@ -14,9 +14,6 @@ import orjson
 
 from astrid.errors import Malformed
 
-MESSAGE_VERSION = 1
-"""Version of the wire form of :class:`Batch`; another one is dead-lettered, never guessed."""
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -86,6 +83,7 @@ class Batch:
     ``day`` is the night that it belongs to; ``start`` and ``end`` (inclusive) the days that it
     asks for. ``batch_id`` is a digest of the work: source, task, days, and whom it is about under which
     names. Planning the same work again gives the same id, also when an upstream id became known meanwhile.
+    ``attempt`` counts its failures, ``pauses`` how often it had to wait for a limit.
     """
 
     source: str
@@ -97,6 +95,7 @@ class Batch:
     lane: str = "nightly"
     run_id: int = 0
     attempt: int = 0
+    pauses: int = 0
     requests: int = 1
     points: int = 1
     batch_id: str = field(default="", compare=False)
@@ -207,10 +206,11 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class RetryIn:
-    """The batch goes back to the broker for ``delay_s`` seconds."""
+    """The batch goes back to the broker for ``delay_s`` seconds; a ``pause`` that a limit asks for is no failure."""
 
     delay_s: float
     reason: str
+    pause: bool = False
 
 
 @dataclass(frozen=True, slots=True)

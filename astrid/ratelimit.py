@@ -19,6 +19,7 @@ import hashlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
@@ -27,6 +28,13 @@ from astrid.models import Response
 LEASE_S: Final = 900.0
 """A permit whose receipt never comes (a killed worker) counts as answered after this many seconds."""
 
+ANSWER_S: Final = 120.0
+"""The end of a lease in which its request may be under way but may not start: longer than any time-out."""
+
+RESET_JITTER_S: Final = 5.0
+"""Answers of one primary window may state its end a few seconds apart; a later end is the next window's."""
+
+PRIMARY_PERIOD_S: Final = 3600.0
 FIRST_BACKOFF_S: Final = 60.0
 MAX_BACKOFF_S: Final = 3600.0
 
@@ -120,6 +128,7 @@ class _Bucket:
     limit: int = 0
     remaining: int = 0
     reset_s: float | None = None
+    guessed_reset_s: float | None = None
     in_flight: int = 0
     points_in_flight: int = 0
     answered: list[deque[float]] = field(default_factory=list)
@@ -140,13 +149,38 @@ class _Bucket:
                 # With enough answers the oldest one's expiry frees a place; else an answer must come first.
                 wait = max(wait, answered[over - 1] + window.period_s - now_s if over <= len(answered) else 0.05)
         if self.spec.primary is not None:
-            if self.reset_s is not None and now_s > self.reset_s + 1.0:
-                self.remaining, self.reset_s = self.limit, None
+            ends_s = self.guessed_reset_s if self.reset_s is None else self.reset_s
+            if ends_s is not None and now_s > ends_s + 1.0:
+                self.remaining, self.reset_s, self.guessed_reset_s, ends_s = self.limit, None, None, None
             floor = int(self.limit * self.reserve)
             if self.remaining - self.points_in_flight - cost < floor:
-                known = self.reset_s is not None
-                wait = max(wait, (self.reset_s or 0.0) + 1.5 - now_s if known else 1.0)
+                wait = max(wait, 1.0 if ends_s is None else ends_s + 1.5 - now_s)
         return wait
+
+    def charge(self, cost: int, at_s: float) -> None:
+        """Count one used permit against the primary limit."""
+        if self.reset_s is None and self.guessed_reset_s is None:
+            # Requests that get no answer count too. If none ever does, the window must still end some day.
+            self.guessed_reset_s = at_s + PRIMARY_PERIOD_S
+        self.remaining -= cost
+
+    def learn(self, signal: Signal, at_s: float) -> None:
+        """Take over what an answer says of the primary window, unless it speaks of a window that is over."""
+        stated_s, known_s = signal.reset_s, self.reset_s
+        if known_s is not None and stated_s is not None and stated_s < known_s - RESET_JITTER_S:
+            return
+        if stated_s is None or stated_s > at_s:
+            new_window = stated_s is not None and (known_s is None or stated_s > known_s + RESET_JITTER_S)
+            self.limit = signal.limit or self.limit
+            if signal.remaining is not None:
+                # Answers overtake each other: inside one window the lowest figure is the latest.
+                self.remaining = signal.remaining if new_window else min(self.remaining, signal.remaining)
+            if stated_s is not None:
+                self.reset_s = stated_s if known_s is None else max(stated_s, known_s)
+        if signal.verdict == "primary":
+            self.remaining = 0
+            if self.reset_s is None or self.reset_s <= at_s:
+                self.reset_s = at_s + FIRST_BACKOFF_S
 
 
 class Budget:
@@ -201,7 +235,7 @@ class Budget:
             granted.append(self._next_id)
             self._next_id += 1
         if granted:
-            return Grant(tuple(granted), now_s + LEASE_S)
+            return Grant(tuple(granted), now_s + LEASE_S - ANSWER_S)
         return Grant(wait_s=max(wait, 0.01), reason=f"the {bucket} budget is spent")
 
     def exchange(
@@ -240,36 +274,35 @@ class Budget:
             # Receipts of several workers may arrive out of order; the deque must stay sorted.
             answered.append(max(at_s, answered[-1]) if answered else at_s)
         if b.spec.primary is not None:
-            b.remaining -= lease.cost
+            b.charge(lease.cost, at_s)
 
     def _learn(self, signal: Signal, bucket: _Bucket | None, at_s: float) -> None:
-        if bucket is not None and bucket.spec.primary is not None and signal.remaining is not None:
-            bucket.limit = signal.limit or bucket.limit
-            same_window = bucket.reset_s is not None and signal.reset_s == bucket.reset_s
-            # Answers overtake each other: inside one window the lowest figure is the latest.
-            bucket.remaining = min(bucket.remaining, signal.remaining) if same_window else signal.remaining
-            bucket.reset_s = signal.reset_s
+        has_primary = bucket is not None and bucket.spec.primary is not None
+        if bucket is not None and has_primary:
+            bucket.learn(signal, at_s)
         match signal.verdict:
             case "ok":
-                self._strikes = 0
+                # An answer to a request from before the pause does not say that the pause was long enough.
+                if at_s >= self._blocked_until_s:
+                    self._strikes = 0
             case "dead":
                 self.dead_reason = "the upstream refuses this token (revoked, expired or suspended)"
             case "primary":
-                if bucket is not None and bucket.spec.primary is not None:
-                    bucket.remaining = 0
-                    bucket.reset_s = signal.reset_s if signal.reset_s is not None else at_s + FIRST_BACKOFF_S
-                else:
+                if not has_primary:
                     self._block(at_s, signal.retry_after_s)
             case "secondary":
                 self._block(at_s, signal.retry_after_s)
 
     def _block(self, at_s: float, retry_after_s: float | None) -> None:
-        jitter = self._jitter[self._strikes % len(self._jitter)]
-        backoff = min(FIRST_BACKOFF_S * 2**self._strikes, MAX_BACKOFF_S) * (1.0 + 0.25 * jitter)
+        if at_s >= self._blocked_until_s:
+            # Refusals of requests that were all under way when a pause began are one strike, not many.
+            self._strikes = min(self._strikes + 1, 7)
+        level = max(self._strikes - 1, 0)
+        jitter = self._jitter[level % len(self._jitter)]
+        backoff = min(FIRST_BACKOFF_S * 2**level, MAX_BACKOFF_S) * (1.0 + 0.25 * jitter)
         # One second more than asked: the upstream's clock and ours may differ by a fraction.
         wait = backoff if retry_after_s is None else retry_after_s + 1.0
         self._blocked_until_s = max(self._blocked_until_s, at_s + wait)
-        self._strikes = min(self._strikes + 1, 6)
 
     def _expire(self, now_s: float) -> None:
         for permit_id in [i for i, lease in self._leases.items() if lease.expires_s <= now_s]:
@@ -321,14 +354,11 @@ def read_retry_after(value: str | None, date: str | None, now_s: float) -> float
     """
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        until_s = parsedate_to_datetime(value).timestamp()
-        from_s = parsedate_to_datetime(date).timestamp() if date else now_s
-    except ValueError:
-        return None
-    return max(0.0, until_s - from_s)
+    seconds = _int(value)
+    if seconds is not None:
+        return float(seconds)
+    until_s, from_s = _epoch_s(value), now_s if date is None else _epoch_s(date)
+    return None if until_s is None else max(0.0, until_s - (now_s if from_s is None else from_s))
 
 
 def rank_tokens(sticky: str, names: Sequence[str]) -> list[str]:
@@ -346,4 +376,15 @@ def token_name(token: str) -> str:
 
 
 def _int(value: str | None) -> int | None:
-    return int(value) if value is not None and value.strip().isdigit() else None
+    """Read a whole number of up to twelve ASCII digits; anything else in a header is no figure."""
+    text = "" if value is None else value.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
+
+
+def _epoch_s(http_date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(http_date)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    # The zone "-0000" gives a naive moment, which Python would take for local time.
+    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).timestamp()

@@ -120,9 +120,7 @@ def usable_sources(settings: Settings) -> tuple[list[str], list[str]]:
     for name, source in SOURCES.items():
         if name == "github" and not settings.read_github_tokens():
             skipped.append("github is skipped: set ASTRID_GITHUB_TOKENS to at least one token (no scope is needed)")
-        elif source.upstream not in settings.base_urls:
-            skipped.append(f"{name} is skipped: set ASTRID_{source.upstream.upper()}_URL to import archived snapshots")
-        else:
+        elif source.upstream in settings.base_urls:  # archives are optional, and a backfill's business
             usable.append(name)
     return usable, skipped
 

@@ -20,17 +20,20 @@ from astrid.errors import ConfigError
 PREFIX = "ASTRID_"
 
 # Kubernetes writes the addresses of every service of a namespace into every pod (enableServiceLinks);
-# a service called astrid-http would even look like our own ASTRID_HTTP_PORT.
+# a service called astrid-http would even look like our own ASTRID_HTTP_PORT. Where the name alone could be
+# an operator's slip (ASTRID_HTPP_PORT), the value must be a link too.
 _SERVICE_LINK = re.compile(
-    r"ASTRID(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)"
+    r"ASTRID(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)"
 )
-_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")
+_PORT_LINK = re.compile(r"ASTRID(_[A-Z0-9_]+)?_PORT=(tcp|udp|sctp)://.*", re.DOTALL)
 
 
 class Settings(BaseSettings):
     """Everything an operator can decide. Field ``x`` is the environment variable ``ASTRID_X``."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", case_sensitive=False)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", case_sensitive=False, hide_input_in_errors=True
+    )
 
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL 15-18, with or without TimescaleDB; unset: an embedded one in the state folder"
@@ -105,8 +108,8 @@ class Settings(BaseSettings):
     @classmethod
     def _url(cls, value: Any, info: Any) -> Any:
         if info.field_name.endswith("_url") and isinstance(value, str):
-            if not value.startswith(("http://", "https://")):
-                raise ValueError("must start with http:// or https://")
+            if not re.match(r"https?://[^/\s]", value):
+                raise ValueError("must start with http:// or https:// and name a host")
             return value.rstrip("/")
         return value
 
@@ -132,20 +135,26 @@ class Settings(BaseSettings):
         Raises
         ------
         ConfigError
-            If the value looks like a path and no such file can be read.
+            If the value looks like a path and no such file can be read, or something in it cannot be a token.
         """
         if self.github_tokens is None or not self.github_tokens.get_secret_value().strip():
             return ()
         text = self.github_tokens.get_secret_value().strip()
         if "/" in text:
             try:
-                text = Path(text).read_text(encoding="utf-8")
-            except OSError as exc:
+                text = Path(text).read_text(encoding="utf-8-sig")
+            except (OSError, ValueError) as exc:
+                reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+                # Without the cause: a value that is no path at all may be a secret, and the cause would show it.
                 raise ConfigError(
-                    f"ASTRID_GITHUB_TOKENS names a file that cannot be read ({exc.strerror}): "
+                    f"ASTRID_GITHUB_TOKENS names a file that cannot be read ({reason}): "
                     "give a comma-separated list of tokens, or a readable file with one token a line"
-                ) from exc
-        return tuple(dict.fromkeys(t for t in re.split(r"[\s,]+", text) if t and not t.startswith("#")))
+                ) from None
+        lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+        tokens = tuple(dict.fromkeys(t for t in re.split(r"[\s,]+", "\n".join(lines)) if t))
+        if not all(re.fullmatch(r"[!-~]+", t) for t in tokens):
+            raise ConfigError("ASTRID_GITHUB_TOKENS holds something that is no token: only printable ASCII can be one")
+        return tokens
 
 
 def load_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
@@ -163,10 +172,12 @@ def load_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
         upper = variable.upper()
         if not upper.startswith(PREFIX) or upper.startswith("ASTRID_TEST_"):
             continue
-        if upper in known and not _LINK_VALUE.match(value):
+        if _SERVICE_LINK.fullmatch(upper) or _PORT_LINK.fullmatch(f"{upper}={value}"):
+            continue
+        if upper in known:
             if value != "":
                 values[known[upper]] = value
-        elif upper not in known and not _SERVICE_LINK.fullmatch(upper):
+        else:
             nearest = difflib.get_close_matches(upper, known, n=1, cutoff=0.0)[0]
             raise ConfigError(f"unknown setting {variable}: did you mean {nearest}? (unset it, or correct the name)")
     values.update({k: v for k, v in overrides.items() if v is not None})

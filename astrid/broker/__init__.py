@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Protocol
 
-import orjson
-
-from astrid.errors import Malformed
-from astrid.models import MESSAGE_VERSION, Batch, Entity
+from astrid.models import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,54 +47,3 @@ class Broker(Protocol):
 
     async def close(self) -> None:
         """Return what is unacknowledged and close the connection."""
-
-
-def encode_batch(batch: Batch) -> bytes:
-    """Return the wire form of a batch: JSON with a version."""
-    return orjson.dumps(
-        {
-            "version": MESSAGE_VERSION,
-            "batch_id": batch.batch_id,
-            "source": batch.source,
-            "task": batch.task,
-            "day": batch.day,
-            "start": batch.start,
-            "end": batch.end,
-            "lane": batch.lane,
-            "run_id": batch.run_id,
-            "attempt": batch.attempt,
-            "requests": batch.requests,
-            "points": batch.points,
-            "entities": [[e.entity_id, e.slug, e.key, list(e.names)] for e in batch.entities],
-        }
-    )
-
-
-def decode_batch(body: bytes) -> Batch:
-    """Read the wire form of a batch.
-
-    Raises
-    ------
-    Malformed
-        If it is no batch, or of another version.
-    """
-    try:
-        raw = orjson.loads(body)
-        if raw["version"] != MESSAGE_VERSION:
-            raise Malformed(f"message of version {raw['version']!r}, this worker reads {MESSAGE_VERSION}")
-        return Batch(
-            source=raw["source"],
-            task=raw["task"],
-            day=date.fromisoformat(raw["day"]),
-            start=date.fromisoformat(raw["start"]),
-            end=date.fromisoformat(raw["end"]),
-            entities=tuple(Entity(i, slug, key, tuple(names)) for i, slug, key, names in raw["entities"]),
-            lane=raw["lane"],
-            run_id=raw["run_id"],
-            attempt=raw["attempt"],
-            requests=raw["requests"],
-            points=raw["points"],
-            batch_id=raw["batch_id"],
-        )
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as exc:
-        raise Malformed(f"message is not a batch: {type(exc).__name__} {exc}") from exc

@@ -19,9 +19,10 @@ import aio_pika
 import aiormq.exceptions
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustChannel, AbstractRobustConnection
 
-from astrid.broker import Delivery, decode_batch, encode_batch
+from astrid.broker import Delivery
 from astrid.errors import BrokerError, Malformed
 from astrid.models import Batch
+from astrid.wire import decode_batch, encode_batch
 
 LANES: Final = ("nightly", "backfill")
 DELAYS_MS: Final = (100, 1_000, 10_000, 60_000, 600_000, 3_600_000)

@@ -70,6 +70,10 @@ async def handle_batch(batch: Batch, fetch: Fetch, now: Callable[[], datetime]) 
             _require_day(batch, now())
     except SourceError as exc:
         return react(batch, source, exc)
+    except Exception as exc:
+        # A bug, met by this batch: it must not stop the worker, and come again to stop the next one.
+        log.exception("%s batch %s met a bug", batch.source, batch.batch_id)
+        return DeadLetter(f"a bug of this version: {type(exc).__name__}")
     return Done(observations, requests)
 
 
@@ -77,9 +81,9 @@ def react(batch: Batch, source: Source, error: SourceError) -> Outcome:
     """Map an error to the one reaction that its name demands."""
     match error:
         case RateLimited():
-            if batch.attempt >= MAX_PAUSES:
+            if batch.pauses >= MAX_PAUSES:
                 return DeadLetter(f"limited {MAX_PAUSES} times: {error}")
-            return RetryIn(error.retry_after_s, str(error))
+            return RetryIn(error.retry_after_s, str(error), pause=True)
         case TooLarge():
             parts = split(batch)
             return Split(parts, str(error)) if parts else _again(batch, str(error))
@@ -174,9 +178,9 @@ async def _process(
                 await store.commit_batch(batch, outcome, now())
                 await broker.publish(parts)
                 await broker.ack(delivery)
-            case RetryIn(delay_s=delay_s, reason=reason):
+            case RetryIn(delay_s=delay_s, reason=reason, pause=pause):
                 log.info("%s batch %s waits %.0f s: %s", batch.source, batch.batch_id, delay_s, reason)
-                await broker.retry(delivery, timeline.real_s(delay_s))
+                await broker.retry(_paused(delivery) if pause else delivery, timeline.real_s(delay_s))
             case DeadLetter(reason=reason):
                 log.error("%s batch %s is set aside: %s", batch.source, batch.batch_id, reason)
                 await store.commit_batch(batch, outcome, now(), lost_days(batch, reason))
@@ -191,6 +195,13 @@ async def _process(
     except BrokerError as exc:
         # The broker delivers again what was not acknowledged; the commit's key makes that harmless.
         log.warning("%s batch %s: %s", batch.source, batch.batch_id, exc)
+
+
+def _paused(delivery: Delivery) -> Delivery:
+    """Count a pause in place of the attempt that the broker counts for every return: pauses are not failures."""
+    batch = delivery.batch
+    again = dataclasses.replace(batch, attempt=batch.attempt - 1, pauses=batch.pauses + 1)
+    return dataclasses.replace(delivery, batch=again)
 
 
 def lost_days(batch: Batch, reason: str) -> tuple[Gap, ...]:

@@ -24,6 +24,7 @@ from astrid.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
+RANKED_MAX: Final = 1_000_000
 POLL_S: Final = 0.2
 STALLED_S: Final = 120.0
 """If no batch of a run ends for this long, its open batches are published again: a broker may have lost them."""
@@ -114,7 +115,10 @@ async def execute(driver: Driver, kind: str, day: date, batches: Sequence[Batch]
         if own:
             workers = asyncio.ensure_future(driver.crawl(run_id, sorted({b.source for b in own})))
             await _follow(run_id, driver, workers)
-        ranked = await driver.score(run_id, day) if score else 0
+        if score:
+            ranked = await driver.score(run_id, day)
+        else:
+            ranked = len(await store.read_leaderboard(day, None, RANKED_MAX, 0)) if kind == "nightly" else 0
         progress = await store.progress(run_id)
         driver.watch(_by_source(progress))
         gaps = await store.read_open_gaps(day, day)

@@ -76,7 +76,8 @@ def plan_night(
     batches: list[Batch] = []
     if "github" in sources:
         source = SOURCES["github"]
-        counted = [e for e in entities["github"] if day in missing.of("github_stars", e.entity_id)]
+        lacks_count = [missing.days.get(metric, {}) for metric in source.tasks["counts"].metrics]
+        counted = [e for e in entities["github"] if any(day in days.get(e.entity_id, ()) for days in lacks_count)]
         batches += _cut(source, source.tasks["counts"], day, day, day, counted)
         sliced = [e for e in entities["github"] if (e.entity_id + day.toordinal()) % HISTORY_SLICE == 0]
         due = [e for e in sliced if day in missing.of("github_stars_gained", e.entity_id)]
@@ -202,11 +203,11 @@ def _probe(late: Sequence[Entity], day: date, missing: Missing) -> Sequence[Enti
 def _by_first_missing(
     entities: Sequence[Entity], metric: str, missing: Missing, earliest: date
 ) -> Iterator[tuple[date, list[Entity]]]:
-    """Group entities by the first day that they lack after their newest one: one range a batch."""
+    """Group entities by the first day that they lack, ``earliest`` if they have none: one range a batch."""
     groups: dict[date, list[Entity]] = {}
     for entity in entities:
-        newest = missing.newest.get(metric, {}).get(entity.entity_id)
-        first = earliest if newest is None else max(earliest, newest + timedelta(days=1))
+        known = entity.entity_id in missing.newest.get(metric, {})
+        first = max(earliest, min(missing.of(metric, entity.entity_id))) if known else earliest
         groups.setdefault(first, []).append(entity)
     yield from sorted(groups.items())
 

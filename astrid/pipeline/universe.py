@@ -34,7 +34,7 @@ class Universe:
         """Return the projects that a source with this kind of key can be asked for.
 
         ``repository``: key = node id or empty, names = today's name, then the watchlist's and former ones.
-        ``package``: key = the first PyPI package, the one that is measured.
+        ``package``: key = names[0] = the first PyPI package, the one that is measured.
         ``rules``: names = ``url:`` and ``name:`` rules.
         """
         found = []
@@ -44,9 +44,11 @@ class Universe:
                 identity = self.github.get(entity_id)
                 names = (*((identity.name,) if identity else ()), project.github, *project.former_github)
                 upstream_id = identity.upstream_id if identity else ""
-                found.append(Entity(entity_id, project.slug, upstream_id, tuple(dict.fromkeys(names))))
+                # One spelling per name, the watchlist's: GitHub's capitals must not make known work look new.
+                spelled = {name.lower(): name for name in names}
+                found.append(Entity(entity_id, project.slug, upstream_id, tuple(spelled.values())))
             elif key == "package" and project.pypi:
-                found.append(Entity(entity_id, project.slug, project.pypi[0]))
+                found.append(Entity(entity_id, project.slug, project.pypi[0], (project.pypi[0],)))
             elif key == "rules" and (project.hn_urls or project.hn_names):
                 rules = (*(f"url:{u}" for u in project.hn_urls), *(f"name:{n}" for n in project.hn_names))
                 found.append(Entity(entity_id, project.slug, project.slug, rules))

@@ -21,7 +21,7 @@ ORIGINS: Final = ("stars_daily", "ai_stars_daily")
 STARS: Final = METRIC_BY_NAME["github_stars"].metric_id
 FORKS: Final = METRIC_BY_NAME["github_forks"].metric_id
 
-Snapshot = tuple[str, date, int, int]
+Snapshot = tuple[str, date, int, int | None]
 
 
 def crawl(batch: Batch) -> Steps:
@@ -31,7 +31,7 @@ def crawl(batch: Batch) -> Steps:
     expected but is not there is derived (docs/adr/0004-ledger-of-exceptions.md).
     """
     by_name = {name.lower(): e.entity_id for e in batch.entities for name in reversed(e.names)}
-    taken: dict[tuple[int, date], tuple[int, int, int]] = {}
+    taken: dict[tuple[int, date], tuple[int, int | None, int]] = {}
     for origin in ORIGINS:
         response = yield Request("archive", "GET", f"/{origin}/{batch.start:%Y-%m}.csv")
         if response.status == 404:
@@ -43,12 +43,13 @@ def crawl(batch: Batch) -> Steps:
     rows = []
     for (entity_id, day), (stars, forks, origin_id) in taken.items():
         rows.append((entity_id, STARS, day, float(stars), origin_id))
-        rows.append((entity_id, FORKS, day, float(forks), origin_id))
+        if forks is not None:
+            rows.append((entity_id, FORKS, day, float(forks), origin_id))
     return Observations.from_rows(rows)
 
 
 def parse_month(response: Response) -> list[Snapshot]:
-    """Read one file; rows that are not a name, a day and two counts are left out.
+    """Read one file; rows that are not a name, a day and counts are left out. An empty cell of forks is None.
 
     Raises
     ------
@@ -59,18 +60,28 @@ def parse_month(response: Response) -> list[Snapshot]:
         raise Unavailable(f"the archive answered {response.status}")
     if response.status != 200:
         raise Malformed(f"the archive answered {response.status}")
-    rows = csv.reader(io.StringIO(response.body.decode("utf-8", "replace")))
-    header = next(rows, [])
+    try:
+        rows = list(csv.reader(io.StringIO(response.body.decode("utf-8", "replace"), newline="")))
+    except csv.Error as exc:
+        raise Malformed(f"the archive's file is no CSV: {exc}") from exc
+    header = rows[0] if rows else []
     if header != ["repo", "date", "stars", "forks"]:
-        raise Malformed(f"the archive's columns are {header}, expected repo,date,stars,forks")
+        raise Malformed(f"the archive's columns are {str(header)[:120]}, expected repo,date,stars,forks")
     snapshots: list[Snapshot] = []
-    for row in rows:
+    for row in rows[1:]:
         try:
-            repo, day, stars, forks = row
-            snapshots.append((repo, date.fromisoformat(day), int(stars), int(forks)))
+            repo, day_text, stars_text, forks_text = row
+            day = date.fromisoformat(day_text)
         except ValueError:
             continue
-    return [s for s in snapshots if s[2] >= 0 and s[3] >= 0]
+        stars, forks = _count(stars_text), _count(forks_text)
+        if stars is not None and (forks is not None or not forks_text):
+            snapshots.append((repo, day, stars, forks))
+    return snapshots
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 SOURCE: Final = Source(

@@ -8,15 +8,16 @@ query limits for the GraphQL API"; github.blog changelog 2026-09-04 (star histor
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, RateLimited, TooLarge, Unavailable
 from astrid.models import Batch, Entity, Gap, Identity, Observations, Request, Response, Steps
-from astrid.sources.source import Source, Task, days_between
+from astrid.sources.source import PATIENCE, Source, Task, days_between
 
 API_VERSION: Final = ("x-github-api-version", "2026-03-10")
 WEEKS_PER_PAGE: Final = 30
@@ -27,6 +28,8 @@ GAINED: Final = METRIC_BY_NAME["github_stars_gained"].metric_id
 GRAPHQL: Final = ORIGIN_BY_NAME["github_graphql"].origin_id
 HISTORY: Final = ORIGIN_BY_NAME["github_stargazers_history"].origin_id
 
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
+_ID: Final = re.compile(r"[!-~]{1,200}")
 _RATE = "rateLimit { cost limit remaining used resetAt nodeCount }"
 COUNTS_QUERY: Final = (
     "query Counts($ids: [ID!]!) { nodes(ids: $ids) { __typename id "
@@ -89,8 +92,10 @@ def parse_resolved(response: Response, entities: Sequence[Entity], day: date) ->
     gaps: list[Gap] = []
     for n, entity in enumerate(entities):
         node = data.get(f"r{n}")
-        if isinstance(node, dict) and isinstance(node.get("id"), str) and isinstance(node.get("nameWithOwner"), str):
-            identities.append(Identity(entity.entity_id, "github", node["id"], node["nameWithOwner"]))
+        stated = (node.get("id"), node.get("nameWithOwner")) if isinstance(node, dict) else (None, None)
+        upstream_id, name = _matching(_ID, stated[0]), _matching(_NAME, stated[1])
+        if upstream_id and name:
+            identities.append(Identity(entity.entity_id, "github", upstream_id, name))
         else:
             gaps += _snapshot_gaps(entity, day, *_reason(errors.get(f"r{n}"), entity.names[0]))
     return identities, gaps
@@ -115,16 +120,16 @@ def parse_counts(
             gaps += _snapshot_gaps(entity, day, *_reason(errors.get(f"nodes.{n}"), node_id))
             continue
         if node.get("id") != node_id:
-            gaps += _snapshot_gaps(entity, day, f"asked for {node_id}, got {node.get('id')!r}", True)
+            gaps += _snapshot_gaps(entity, day, f"asked for {node_id}, got {repr(node.get('id'))[:80]}", True)
             continue
         for metric_id, field in ((STARS, "stargazerCount"), (FORKS, "forkCount")):
             value = node.get(field)
             if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
                 rows.append((entity.entity_id, metric_id, day, float(value), GRAPHQL))
             else:
-                gaps.append(Gap(entity.entity_id, metric_id, day, f"{field} is {value!r}", True))
-        name = node.get("nameWithOwner")
-        if isinstance(name, str) and entity.names and name.lower() != entity.names[0].lower():
+                gaps.append(Gap(entity.entity_id, metric_id, day, f"{field} is {repr(value)[:80]}", True))
+        name = _matching(_NAME, node.get("nameWithOwner"))
+        if name and entity.names and name.lower() != entity.names[0].lower():
             renamed.append(Identity(entity.entity_id, "github", node_id, name))
     return rows, gaps, renamed
 
@@ -133,12 +138,19 @@ def _history(batch: Batch) -> Steps:
     rows: list[Row] = []
     gaps: list[Gap] = []
     for entity in batch.entities:
-        days, reason, retry = yield from _history_of(entity, batch.start)
+        try:
+            days, reason, retry = yield from _history_of(entity, batch.start)
+        except (Malformed, Unavailable) as exc:
+            if batch.attempt < PATIENCE:
+                raise
+            days, reason, retry = {}, str(exc), True
         for day in days_between(batch.start, batch.end):
             if day in days:
                 rows.append((entity.entity_id, GAINED, day, float(days[day]), HISTORY))
-            elif reason or (days and day > max(days)):
-                why = reason or "the history does not reach this day yet"
+            elif reason or day > min(days):
+                # Days before the first one are no gaps: the repository did not exist yet.
+                late = "the history does not reach this day yet" if days and day > max(days) else ""
+                why = reason or late or "the history states no sound count for this day"
                 gaps.append(Gap(entity.entity_id, GAINED, day, why, retry))
     return Observations.from_rows(rows, gaps)
 
@@ -155,7 +167,8 @@ def _history_of(entity: Entity, first: date) -> Generator[Request, Response, tup
         )
         if response.status in (301, 302, 307, 308) and not moved:
             moved = True
-            path, params = _follow(response.headers.get("location", ""))
+            path, stated = _follow(response.headers.get("location", ""))
+            params = stated or params
             continue
         if response.status in (404, 451) or (response.status == 403 and b'"block"' in response.body):
             return {}, f"GitHub answers {response.status} for {entity.names[0]}: deleted, private or blocked", False
@@ -172,8 +185,8 @@ def _history_of(entity: Entity, first: date) -> Generator[Request, Response, tup
 def parse_history(response: Response) -> dict[date, int]:
     """Read one page: star gains per UTC day.
 
-    Weeks that are not seven counts starting on a Sunday 00:00 UTC, and days with a negative count,
-    are left out: a gap, not a guess.
+    Weeks that do not start on a Sunday 00:00 UTC or have not seven days (only the newest may have fewer),
+    days without a non-negative count, and weeks stated twice with different counts are left out: a gap, not a guess.
 
     Raises
     ------
@@ -183,24 +196,30 @@ def parse_history(response: Response) -> dict[date, int]:
     weeks = response.json()
     if not isinstance(weeks, list):
         raise Malformed(f"star history is {type(weeks).__name__}, not a list of weeks")
-    days: dict[date, int] = {}
+    stated: dict[date, list[Any]] = {}
+    doubled: set[date] = set()
     for week in weeks:
-        if (
-            not isinstance(week, dict)
-            or not isinstance(week.get("week"), int)
-            or not isinstance(week.get("days"), list)
-        ):
+        sunday = _sunday(week.get("week")) if isinstance(week, dict) else None
+        if sunday is None or not isinstance(week.get("days"), list):
             continue
-        try:
-            sunday = datetime.fromtimestamp(week["week"], UTC)
-        except (OverflowError, OSError, ValueError):
-            continue
-        if sunday.weekday() != 6 or (sunday.hour, sunday.minute) != (0, 0) or len(week["days"]) > 7:
-            continue
-        for n, count in enumerate(week["days"]):
-            if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**31:
-                days[sunday.date() + timedelta(days=n)] = count
-    return days
+        if stated.setdefault(sunday, week["days"]) != week["days"]:
+            doubled.add(sunday)
+    newest = max(stated, default=None)
+    return {
+        sunday + timedelta(days=n): count
+        for sunday, counts in stated.items()
+        if sunday not in doubled and (len(counts) == 7 or (sunday == newest and len(counts) < 7))
+        for n, count in enumerate(counts)
+        if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**31
+    }
+
+
+def _sunday(epoch_s: object) -> date | None:
+    # Until the year 2100: a later week is a mistake, and dates end in 9999.
+    if not isinstance(epoch_s, int) or not 0 <= epoch_s < 4_102_444_800 or epoch_s % 86_400:
+        return None
+    day = datetime.fromtimestamp(epoch_s, UTC).date()
+    return day if day.weekday() == 6 else None
 
 
 def _graphql(query: str, variables: dict[str, Any] | None = None) -> Request:
@@ -226,7 +245,8 @@ def _read_graphql(response: Response, size: int) -> tuple[dict[str, Any], dict[s
     body = response.json()
     if not isinstance(body, dict):
         raise Malformed(f"GraphQL answer is {type(body).__name__}, not an object")
-    errors = [e for e in body.get("errors") or [] if isinstance(e, dict)]
+    stated = body.get("errors")
+    errors = [e for e in stated if isinstance(e, dict)] if isinstance(stated, list) else []
     if any(e.get("type") == "RESOURCE_LIMITS_EXCEEDED" for e in errors):
         raise _gave_up("resource limits exceeded", size)
     data = body.get("data")
@@ -235,7 +255,7 @@ def _read_graphql(response: Response, size: int) -> tuple[dict[str, Any], dict[s
         if "something went wrong" in said.lower() or "respond to your request in time" in said.lower():
             raise _gave_up(said, size)
         raise Malformed(f"GitHub refused the query: {said[:200]}")
-    return data, {".".join(map(str, e.get("path") or ())): e for e in errors}
+    return data, {".".join(map(str, e["path"])): e for e in errors if isinstance(e.get("path"), list)}
 
 
 def _raise_for_status(response: Response, size: int) -> None:
@@ -276,12 +296,19 @@ def _next_page(link: str) -> str | None:
 
 def _follow(url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Return path and parameters of a link of GitHub's, relative to the configured base URL."""
-    parts = urlsplit(url)
-    start = max(parts.path.find("/repositories/"), parts.path.find("/repos/"))
-    if start < 0:
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise Malformed(f"GitHub's link is no URL: {url[:120]!r}") from exc
+    below = re.search(r"/(repositories|repos)/.*", parts.path)
+    if below is None:
         raise Malformed(f"GitHub's link leads elsewhere: {url[:120]!r}")
-    pairs = [p.partition("=") for p in parts.query.split("&") if p]
-    return parts.path[start:], tuple((k, v) for k, _, v in pairs)
+    return below[0], tuple(parse_qsl(parts.query))
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str:
+    """Return a text that has the expected form, else an empty one."""
+    return value if isinstance(value, str) and pattern.fullmatch(value) else ""
 
 
 def _length(value: object) -> str:

@@ -53,7 +53,10 @@ def crawl(batch: Batch) -> Steps:
 
 
 def _window(first_s: int, end_s: int, stories: dict[int, Story]) -> Generator[Request, Response, None]:
-    """Collect the stories with first_s <= created_at_i < end_s, halving windows that hide some."""
+    """Collect the stories with first_s <= created_at_i < end_s, halving windows that hide some.
+
+    A second that still hides some ends the batch: an upstream that miscounts must not be asked for ever.
+    """
     response = yield Request(
         "hn_algolia",
         "GET",
@@ -66,7 +69,9 @@ def _window(first_s: int, end_s: int, stories: dict[int, Story]) -> Generator[Re
         ),
     )
     found, total = parse_stories(response)
-    if total > len(found) and end_s - first_s > 1:
+    if total > len(found):
+        if end_s - first_s <= 1:
+            raise Malformed(f"Hacker News Search counts {total} stories in the second {first_s} and shows {len(found)}")
         middle = (first_s + end_s) // 2
         yield from _window(first_s, middle, stories)
         yield from _window(middle, end_s, stories)
@@ -93,11 +98,12 @@ def parse_stories(response: Response) -> tuple[list[Story], int]:
         )
     body = response.json()
     hits = body.get("hits") if isinstance(body, dict) else None
-    if not isinstance(hits, list) or not isinstance(body.get("nbHits"), int):
+    total = body.get("nbHits") if isinstance(body, dict) else None
+    if not isinstance(hits, list) or not isinstance(total, int) or isinstance(total, bool):
         raise Malformed("Hacker News Search answered without hits or nbHits")
     stories = [s for s in (_story(h) for h in hits) if s is not None]
     # A dropped hit was counted upstream; it must not look like one that could not be reached.
-    return stories, max(0, body["nbHits"] - (len(hits) - len(stories)))
+    return stories, max(0, total - (len(hits) - len(stories)))
 
 
 def _story(hit: Any) -> Story | None:
@@ -114,9 +120,13 @@ def _story(hit: Any) -> Story | None:
         created_at,
         str(hit.get("title") or ""),
         str(hit.get("url") or ""),
-        max(points, 0) if isinstance(points, int) else 0,
-        max(comments, 0) if isinstance(comments, int) else 0,
+        _count(points),
+        _count(comments),
     )
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
 
 
 def count_stories(batch: Batch, stories: dict[int, Story]) -> Observations:

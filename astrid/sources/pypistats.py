@@ -13,7 +13,7 @@ from typing import Final
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, Unavailable
 from astrid.models import Batch, Gap, Observations, Request, Response, Steps
-from astrid.sources.source import Source, Task, days_between
+from astrid.sources.source import PATIENCE, Source, Task, days_between
 
 DAYS_KEPT: Final = 180
 DOWNLOADS: Final = METRIC_BY_NAME["pypi_downloads"].metric_id
@@ -33,7 +33,13 @@ def crawl(batch: Batch) -> Steps:
             reason = f"pypistats knows no package {entity.key}: correct the watchlist"
             gaps += [Gap(entity.entity_id, DOWNLOADS, day, reason, False) for day in wanted]
             continue
-        counts = parse_overall(response, entity.key)
+        try:
+            counts = parse_overall(response, entity.key)
+        except (Malformed, Unavailable) as exc:
+            if batch.attempt < PATIENCE:
+                raise
+            gaps += [Gap(entity.entity_id, DOWNLOADS, day, str(exc), True) for day in wanted]
+            continue
         newest = max(counts, default=None)
         for day in wanted:
             if day in counts:
@@ -61,7 +67,7 @@ def parse_overall(response: Response, package: str) -> dict[date, int]:
     if not isinstance(body, dict) or not isinstance(body.get("data"), list):
         raise Malformed(f"pypistats answered without data for {package}")
     if body.get("package") != package:
-        raise Malformed(f"pypistats answered about {body.get('package')!r} when asked for {package}")
+        raise Malformed(f"pypistats answered about {repr(body.get('package'))[:80]} when asked for {package}")
     counts: dict[date, int] = {}
     doubled: set[date] = set()
     for row in body["data"]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from astrid.catalog import METRIC_BY_NAME, Timing
 from astrid.models import Batch, Entity, Gap, Steps
 
 Key = Literal["repository", "package", "rules"]
+
+PATIENCE: Final = 3
+"""Where one entity costs one request, an answer that cannot be read fails the batch this often; from then on it
+costs its entity alone. Else one broken entity would take the others of its batch with it, night after night."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from astrid.errors import StoreError
-from astrid.models import Batch, Entity
+from astrid.errors import Malformed, StoreError
+from astrid.models import Batch
 from astrid.store.pool import Connection
 from astrid.store.queries import load_queries
 from astrid.store.rows import Progress, RunRow
+from astrid.wire import decode_batch, encode_batch
 
 _SQL: Final = load_queries("runs")
 
@@ -51,7 +53,7 @@ async def plan_batches(connection: Connection, run_id: int, batches: Sequence[Ba
         [b.task for b in planned],
         [b.day for b in planned],
         [b.lane for b in planned],
-        [to_body(b) for b in planned],
+        [encode_batch(b).decode() for b in planned],
         now,
         [b.requests for b in planned],
     )
@@ -64,7 +66,11 @@ async def plan_batches(connection: Connection, run_id: int, batches: Sequence[Ba
 
 async def open_batches(connection: Connection, run_id: int) -> list[Batch]:
     """See :meth:`astrid.store.Store.open_batches`."""
-    return [from_body(row["body"], run_id) for row in await connection.fetch(_SQL["open_batches"], run_id)]
+    rows = await connection.fetch(_SQL["open_batches"], run_id)
+    try:
+        return [dataclasses.replace(decode_batch(row["body"]), run_id=run_id) for row in rows]
+    except Malformed as exc:
+        raise StoreError(f"run {run_id} keeps a batch of another version of Astrid: plan the run again") from exc
 
 
 async def progress(connection: Connection, run_id: int) -> list[Progress]:
@@ -97,17 +103,3 @@ async def settle_batch(
 async def count_attempt(connection: Connection, batch: Batch, now: datetime) -> None:
     """Note that a batch that was settled came in once more."""
     await connection.execute(_SQL["count_attempt"], batch.run_id, batch.batch_id, now)
-
-
-def to_body(batch: Batch) -> str:
-    """Return a batch as JSON text."""
-    return orjson.dumps(batch).decode()
-
-
-def from_body(text: str, run_id: int) -> Batch:
-    """Return the batch of a JSON text, as a batch of ``run_id``."""
-    body: dict[str, Any] = orjson.loads(text)
-    for name in ("day", "start", "end"):
-        body[name] = date.fromisoformat(body[name])
-    entities = tuple(Entity(**{**e, "names": tuple(e["names"])}) for e in body["entities"])
-    return Batch(**{**body, "entities": entities, "run_id": run_id})
