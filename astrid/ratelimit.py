@@ -158,29 +158,35 @@ class _Bucket:
         return wait
 
     def charge(self, cost: int, at_s: float) -> None:
-        """Count one used permit against the primary limit."""
+        """Count a used permit whose answer does not say what is left of the primary limit."""
         if self.reset_s is None and self.guessed_reset_s is None:
             # Requests that get no answer count too. If none ever does, the window must still end some day.
             self.guessed_reset_s = at_s + PRIMARY_PERIOD_S
         self.remaining -= cost
 
-    def learn(self, signal: Signal, at_s: float) -> None:
-        """Take over what an answer says of the primary window, unless it speaks of a window that is over."""
+    def learn(self, signal: Signal, at_s: float) -> bool:
+        """Take over what an answer says of the primary window; tell whether its request is counted thereby.
+
+        What is said of a window that is over counts there, not here.
+        """
         stated_s, known_s = signal.reset_s, self.reset_s
+        counted = False
         if known_s is not None and stated_s is not None and stated_s < known_s - RESET_JITTER_S:
-            return
+            return stated_s <= at_s
         if stated_s is None or stated_s > at_s:
             new_window = stated_s is not None and (known_s is None or stated_s > known_s + RESET_JITTER_S)
             self.limit = signal.limit or self.limit
             if signal.remaining is not None:
                 # Answers overtake each other: inside one window the lowest figure is the latest.
                 self.remaining = signal.remaining if new_window else min(self.remaining, signal.remaining)
+                counted = True
             if stated_s is not None:
                 self.reset_s = stated_s if known_s is None else max(stated_s, known_s)
         if signal.verdict == "primary":
             self.remaining = 0
             if self.reset_s is None or self.reset_s <= at_s:
                 self.reset_s = at_s + FIRST_BACKOFF_S
+        return counted
 
 
 class Budget:
@@ -251,12 +257,12 @@ class Budget:
     def settle(self, receipt: Receipt) -> None:
         """Take a permit back and learn from its answer. A receipt of an expired permit still teaches."""
         lease = self._leases.pop(receipt.permit_id, None)
+        bucket = None if lease is None else self._buckets[lease.bucket]
+        counted = receipt.signal is not None and self._learn(receipt.signal, bucket, receipt.at_s)
         if lease is not None:
-            self._release(lease, receipt.at_s)
+            self._release(lease, receipt.at_s, counted)
             self.requests_sent += 1
             self.points_spent[lease.bucket] += lease.cost
-        if receipt.signal is not None:
-            self._learn(receipt.signal, self._buckets[lease.bucket] if lease else None, receipt.at_s)
 
     def give_back(self, permit_id: int) -> None:
         """Return a permit that was never used."""
@@ -266,20 +272,19 @@ class Budget:
             b.in_flight -= 1
             b.points_in_flight -= lease.cost
 
-    def _release(self, lease: _Lease, at_s: float) -> None:
+    def _release(self, lease: _Lease, at_s: float, counted: bool) -> None:
         b = self._buckets[lease.bucket]
         b.in_flight -= 1
         b.points_in_flight -= lease.cost
         for answered in b.answered:
             # Receipts of several workers may arrive out of order; the deque must stay sorted.
             answered.append(max(at_s, answered[-1]) if answered else at_s)
-        if b.spec.primary is not None:
+        if b.spec.primary is not None and not counted:
             b.charge(lease.cost, at_s)
 
-    def _learn(self, signal: Signal, bucket: _Bucket | None, at_s: float) -> None:
+    def _learn(self, signal: Signal, bucket: _Bucket | None, at_s: float) -> bool:
         has_primary = bucket is not None and bucket.spec.primary is not None
-        if bucket is not None and has_primary:
-            bucket.learn(signal, at_s)
+        counted = bucket is not None and has_primary and bucket.learn(signal, at_s)
         match signal.verdict:
             case "ok":
                 # An answer to a request from before the pause does not say that the pause was long enough.
@@ -292,6 +297,7 @@ class Budget:
                     self._block(at_s, signal.retry_after_s)
             case "secondary":
                 self._block(at_s, signal.retry_after_s)
+        return counted
 
     def _block(self, at_s: float, retry_after_s: float | None) -> None:
         if at_s >= self._blocked_until_s:
@@ -306,7 +312,7 @@ class Budget:
 
     def _expire(self, now_s: float) -> None:
         for permit_id in [i for i, lease in self._leases.items() if lease.expires_s <= now_s]:
-            self._release(self._leases.pop(permit_id), now_s)
+            self._release(self._leases.pop(permit_id), now_s, counted=False)
 
 
 def read_github_signal(response: Response, now_s: float) -> Signal:

@@ -92,8 +92,15 @@ def _store() -> list[dict[str, Any]]:
 def _unmeasured(name: str) -> dict[str, Any]:
     note = "not measured yet"
     return {
-        "name": name, "ours": None, "peer": None, "unit": "", "ratio": None, "target": TARGETS.get(name),
-        "met": False, "note": note, "samples": {},
+        "name": name,
+        "ours": None,
+        "peer": None,
+        "unit": "",
+        "ratio": None,
+        "target": TARGETS.get(name),
+        "met": False,
+        "note": note,
+        "samples": {},
     }
 
 

@@ -57,7 +57,7 @@ def choose_scale(lowest: float, highest: float, *, from_zero: bool, whole: bool 
     if whole:
         step = max(step, 1.0)
     first = math.floor(low / step + 1e-9)
-    last = math.ceil(high / step - 1e-9)
+    last = max(math.ceil(high / step - 1e-9), first + 1)
     ticks = tuple(n * step for n in range(first, last + 1))
     return Scale(ticks[0], ticks[-1], ticks)
 

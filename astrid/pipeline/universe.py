@@ -45,8 +45,9 @@ class Universe:
                 names = (*((identity.name,) if identity else ()), project.github, *project.former_github)
                 upstream_id = identity.upstream_id if identity else ""
                 # One spelling per name, the watchlist's: GitHub's capitals must not make known work look new.
-                spelled = {name.lower(): name for name in names}
-                found.append(Entity(entity_id, project.slug, upstream_id, tuple(spelled.values())))
+                spelling = {n.lower(): n for n in (*reversed(names), project.github)}
+                spelled = dict.fromkeys(spelling[n.lower()] for n in names)
+                found.append(Entity(entity_id, project.slug, upstream_id, tuple(spelled)))
             elif key == "package" and project.pypi:
                 found.append(Entity(entity_id, project.slug, project.pypi[0], (project.pypi[0],)))
             elif key == "rules" and (project.hn_urls or project.hn_names):

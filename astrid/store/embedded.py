@@ -62,7 +62,8 @@ def open_embedded(
     within seconds, or goes on for the others. Blocks for 0.2 to 3 s; call it outside of an event loop.
 
     ``install`` is a folder with PostgreSQL's ``bin`` (default: the wheel's newest), ``settings`` are server settings;
-    both count only for the one who starts the server.
+    both count only for the one who starts the server. Before version 16 a server that root starts needs open folders
+    above its data; from then on it needs none.
 
     Raises
     ------

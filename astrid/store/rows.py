@@ -69,7 +69,7 @@ class ScoreComponents:
 
     ``entity_id`` int32, ``metric_id`` int16, ``flags`` int32, the others float64 with NaN = not known.
     ``level`` is the filtered logarithm, ``growth`` and ``growth_fast`` are logarithms per week, ``z`` standard
-    deviations, ``sustain`` 0..1, ``momentum`` 0..1, ``weight`` as used, ``contribution`` in score points / 100.
+    deviations, ``sustain`` 0..1, ``momentum`` 0..1, ``weight`` as used, ``contribution`` in score points.
     """
 
     entity_id: npt.NDArray[np.int32]

@@ -307,7 +307,7 @@ COMMENT ON COLUMN score_component.z IS 'Surprise of the last week, standard devi
 COMMENT ON COLUMN score_component.sustain IS '1 = steady, 1/28 = a one-day spike';
 COMMENT ON COLUMN score_component.momentum IS 'Percentile of the metric, 0..1';
 COMMENT ON COLUMN score_component.weight IS 'Weight as used, after flags';
-COMMENT ON COLUMN score_component.contribution IS 'Signed share of (score - 50) / 100; the parts sum to it';
+COMMENT ON COLUMN score_component.contribution IS 'Signed score points; 50 plus their sum is the score';
 COMMENT ON TABLE score_revision IS 'Scores that were published once and superseded, with their parts';
 COMMENT ON COLUMN score_revision.components IS 'The score_component rows of that time, by metric';
 COMMENT ON COLUMN score_revision.superseded_at IS 'Until when this was the published score';

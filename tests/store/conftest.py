@@ -7,10 +7,11 @@ extension; a plain server named by ASTRID_TEST_DATABASE_URL and one with Timesca
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -117,13 +118,13 @@ def embedded_server() -> Iterator[Server]:
 
 
 def _open_server(flavour: Flavour) -> Iterator[Server]:
-    import asyncio
-
     with ExitStack() as stack:
         url = flavour.url
         if not url:
             folder = Path(tempfile.mkdtemp(prefix="pg-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            # PostgreSQL 15 returns to its working directory by name, so it needs a way there where root runs the tests.
+            folder.chmod(0o755)
             # Tests that ask for durability set it themselves; the rest need not wait for the disk.
             fast = {"fsync": "off", "max_connections": "60", **dict(flavour.settings)}
             url = stack.enter_context(open_embedded(folder, install=flavour.install, settings=fast)).url("postgres")
@@ -208,4 +209,10 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-Rows = Callable[..., Any]
+@pytest.fixture
+async def embedded_url(embedded_server: Server) -> AsyncIterator[str]:
+    """Return the address of a migrated, empty database of its own on the embedded server."""
+    name = f"astrid_test_{uuid4().hex[:12]}"
+    await _create_database(embedded_server, name, embedded_server.template)
+    yield embedded_server.url(name)
+    await _drop_database(embedded_server, name)

@@ -72,12 +72,12 @@ async def test_notes(store: Store) -> None:
 
 
 async def test_reconciliations_are_replaced(store: Store, ids: dict[str, int]) -> None:
-    monday = date(2026, 3, 23)
-    await store.record_reconciliation([Reconciliation(ids["a"], monday, 10.0, 9.0)])
+    sunday = date(2026, 3, 22)
+    await store.record_reconciliation([Reconciliation(ids["a"], sunday, 10.0, 9.0)])
     before = await store.digest()
-    await store.record_reconciliation([Reconciliation(ids["a"], monday, 10.0, 9.0)])
+    await store.record_reconciliation([Reconciliation(ids["a"], sunday, 10.0, 9.0)])
     assert await store.digest() == before
-    await store.record_reconciliation([Reconciliation(ids["a"], monday, 10.0, 10.0)])
+    await store.record_reconciliation([Reconciliation(ids["a"], sunday, 10.0, 10.0)])
     after = await store.digest()
     assert {t for t in after if after[t] != before[t]} == {"reconciliation"}
     with pytest.raises(StoreError, match="CheckViolation"):

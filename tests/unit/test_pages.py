@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -44,17 +44,18 @@ from api.problems import KINDS, suggest
 from api.series import densify
 from astrid import catalog
 from astrid.scoring.series import Flag
-from astrid.store import IdentityRow, SeriesPoint
-from tests.store.rows_of_scores import score_row
+from astrid.store import IdentityRow, ScoreRow, SeriesPoint
 
 DAY = date(2026, 3, 31)
+MOMENT = datetime(2026, 4, 1, 5, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
     ("value", "short"),
     [
         (0, "0"), (7, "7"), (0.25, "0.2"), (940, "940"), (999, "999"), (999.6, "1k"), (1000, "1k"), (9_440, "9.44k"),
-        (12_345, "12.3k"), (113_346, "113k"), (999_600, "1M"), (1_210_000, "1.21M"), (2.5e9, "2.5bn"), (-113_346, "−113k"),
+        (12_345, "12.3k"), (113_346, "113k"), (999_600, "1M"), (1_210_000, "1.21M"), (2.5e9, "2.5bn"),
+        (-113_346, "−113k"),
     ],
 )  # fmt: skip
 def test_short_numbers_have_at_most_four_digits(value: float, short: str) -> None:
@@ -73,9 +74,9 @@ def test_what_rounds_to_nothing_has_no_sign() -> None:
 
 
 def test_growth_and_shares_read_as_per_cent() -> None:
-    assert [write_growth(g) for g in (0.0123, -0.5, 12.0, None)] == ["+1.2 %", "−50.0 %", "+1200 %", "–"]
+    assert [write_growth(g) for g in (0.0123, -0.5, 12.0, None)] == ["+1.2\u202f%", "−50.0\u202f%", "+1200\u202f%", "–"]
     assert [write_share(s) for s in (0.0, 0.004, 0.35, 0.9923, 0.9999, 1.0, None)] == [
-        "0 %", "<1 %", "35 %", "99 %", "99 %", "100 %", "–",
+        "0\u202f%", "<1\u202f%", "35\u202f%", "99\u202f%", "99\u202f%", "100\u202f%", "–",
     ]  # fmt: skip
 
 
@@ -97,9 +98,7 @@ def test_flags_are_named_and_unknown_bits_are_kept() -> None:
     assert flag_names(int(Flag.GAP) | 1 << 14) == ["gap", "flag_16384"]
 
 
-@given(
-    st.floats(0, 1e9), st.floats(0, 1e9), st.booleans()
-)
+@given(st.floats(0, 1e9), st.floats(0, 1e9), st.booleans())
 def test_a_scale_holds_its_values_with_few_distinct_labels(a: float, b: float, from_zero: bool) -> None:
     low, high = min(a, b), max(a, b)
     scale = choose_scale(low, high, from_zero=from_zero)
@@ -177,7 +176,10 @@ def _numbers(svg: str) -> list[float]:
     return [float(x) for d in re.findall(r' d="([^"]*)"', svg) for x in re.findall(r"-?\d+(?:\.\d+)?", d)]
 
 
-@given(st.lists(st.one_of(st.none(), st.integers(0, 10**9)), min_size=1, max_size=60).filter(lambda v: any(x is not None for x in v)))
+counts = st.lists(st.one_of(st.none(), st.integers(0, 10**9)), min_size=1, max_size=60)
+
+
+@given(counts.filter(lambda values: any(value is not None for value in values)))
 def test_a_chart_is_well_formed_stays_in_its_box_and_shades_every_gap(values: list[int | None]) -> None:
     days = [DAY + timedelta(days=n) for n in range(len(values))]
     seen = [v for v in values if v is not None]
@@ -209,7 +211,9 @@ parts = st.dictionaries(st.sampled_from(sorted(METRICS)), st.floats(-40, 40), ma
 
 
 @given(parts, parts)
-def test_stacked_bars_stay_on_their_side_of_zero_and_on_the_axis(row: dict[str, float], other: dict[str, float]) -> None:
+def test_stacked_bars_stay_on_their_side_of_zero_and_on_the_axis(
+    row: dict[str, float], other: dict[str, float]
+) -> None:
     least, most = reach_of([row, other])
     root = ET.fromstring(draw_parts(row, least, most))
     zero = -least / (most - least) * 100
@@ -224,7 +228,9 @@ def test_stacked_bars_stay_on_their_side_of_zero_and_on_the_axis(row: dict[str, 
 
 
 def test_parts_are_said_largest_first_and_without_what_is_nothing() -> None:
-    found = say_parts({"github_stars": 2.0, "pypi_downloads": -7.0, "hn_points": 0.01, "new_one": 1.0}, {"github_stars": "stars"})
+    found = say_parts(
+        {"github_stars": 2.0, "pypi_downloads": -7.0, "hn_points": 0.01, "new_one": 1.0}, {"github_stars": "stars"}
+    )
     assert found == [
         ("pypi_downloads", "pypi_downloads", "−7.0"),
         ("github_stars", "stars", "+2.0"),
@@ -233,7 +239,9 @@ def test_parts_are_said_largest_first_and_without_what_is_nothing() -> None:
 
 
 def test_the_sum_of_a_score_can_be_repeated() -> None:
-    row = score_row("a", score=61.5, contributions={"github_stars": 12.5, "hn_points": -1.0, "github_forks": 0.0})
+    parts = {"github_stars": 12.5, "hn_points": -1.0, "github_forks": 0.0}
+    known = (1, 61.5, 50.0, 70.0, False, 80.0, 0.01, 1.0, 0.35, 0)
+    row = ScoreRow(DAY, "a", "A", "agents", *known, parts, "1.0", 1, MOMENT)
     assert sum_up(row) == "50 + 12.5 (stars) − 1.0 (HN) = 61.5"
 
 
@@ -252,16 +260,17 @@ def test_code_is_marked_and_everything_escaped() -> None:
     assert mark_code("Use `a<b` & go") == "Use <code>a&lt;b</code> &amp; go"
 
 
-def test_a_series_is_dense_with_gaps_as_none_and_counts_as_ints(rng: object) -> None:
-    moment = __import__("datetime").datetime(2026, 4, 1, tzinfo=__import__("datetime").UTC)
-    points = [SeriesPoint(DAY, 0.0, 1, moment), SeriesPoint(DAY + timedelta(days=2), 16_777_217.0, 99, moment)]
+def test_a_series_is_dense_with_gaps_as_none_and_counts_as_ints() -> None:
+    points = [SeriesPoint(DAY, 0.0, 1, MOMENT), SeriesPoint(DAY + timedelta(days=2), 16_777_217.0, 99, MOMENT)]
     values, origins = densify(points, DAY, DAY + timedelta(days=3))
     assert values == (0, None, 16_777_217, None)
     assert [type(v) for v in values] == [int, type(None), int, type(None)]
     assert origins == ("github_graphql", None, "origin_99", None)
 
 
-@pytest.mark.parametrize("text", ["2025-1-2", "20250102", "1735776000", "2025-02-30", "2025-01-02T00:00", "", "２０２５-01-02"])
+@pytest.mark.parametrize(
+    "text", ["2025-1-2", "20250102", "1735776000", "2025-02-30", "2025-01-02T00:00", "", "２０２５-01-02"]
+)
 def test_only_an_iso_day_is_a_day(text: str) -> None:
     with pytest.raises(ValueError, match=r"day|month|YYYY"):
         parse_day(text)

@@ -159,7 +159,7 @@ COMMENT ON COLUMN score_component.z IS 'Surprise of the last week, standard devi
 COMMENT ON COLUMN score_component.sustain IS '1 = steady, 1/28 = a one-day spike';
 COMMENT ON COLUMN score_component.momentum IS 'Percentile of the metric, 0..1';
 COMMENT ON COLUMN score_component.weight IS 'Weight as used, after flags';
-COMMENT ON COLUMN score_component.contribution IS 'Signed share of (score - 50) / 100; the parts sum to it';
+COMMENT ON COLUMN score_component.contribution IS 'Signed score points; 50 plus their sum is the score';
 
 CREATE TABLE score_revision (
     revision_id       bigint GENERATED ALWAYS AS IDENTITY,
