@@ -44,7 +44,7 @@ def measure_points() -> list[dict[str, Any]]:
             "ratio": aliases / ours,
             "target": 10.0,
             "met": ours <= 10,
-            "note": f"stars and forks; target: at most 10 points. 10 aliases a query: {aliases}; REST: {REPOSITORIES} requests",
+            "note": f"at most 10 points wanted; 10 aliases a query cost {aliases}, REST {REPOSITORIES} requests",
             "samples": {"ours": [float(ours)], "peer": [float(aliases)]},
         }
     ]

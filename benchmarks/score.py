@@ -27,7 +27,7 @@ from astrid.scoring.series import FLOW, STOCK, gains
 SERIES = 100_000
 DAYS = 365
 PEER_SERIES = 5_000
-"""The peers get fewer series: their time per cell does not depend on the number, their memory does."""
+"""All three get fewer series in the comparison, because the peers' frames of intermediates grow with them."""
 
 MISSING = 0.05
 HISTORY = ("level", "growth_slow", "growth_fast", "z", "last_week")
@@ -94,7 +94,7 @@ def polars_filter(frame: Any, kind: Kind) -> Any:
 
     The fastest of six forms that were tried: one integer key per series and phase, a seasonal
     difference as a shift within the series, each intermediate a column of its own. A wide frame with a
-    column per series took 13 times as long, ``group_by().agg()`` 1.6 times.
+    column per series took more than ten times as long, ``group_by().agg()`` half as long again.
     """
     import polars as pl
 
@@ -150,7 +150,7 @@ def result(
 
 
 def throughput(kind: Kind, series: int = SERIES, days: int = DAYS, rounds: int = 5) -> dict[str, Any]:
-    """Measure Mcells/s of a full history with the last day's outputs, beside memcpy; ``ratio`` is ours / 100 Mcells/s."""
+    """Measure Mcells/s of a full history with the last day's outputs, beside memcpy; ratio = ours / 100 Mcells/s."""
     x = block(kind, days, series)
     copy = np.empty_like(x)
     seconds = alternate({"ours": lambda: run(x, kind), "peer": lambda: np.copyto(copy, x)}, rounds)
@@ -191,7 +191,7 @@ def increment(series: int = SERIES, days: int = DAYS, rounds: int = 5) -> dict[s
     nightly = float(np.median(seconds["ours"])) * 5_000_000 / series
     note = (
         f"stock, one day for {series} series, state to state, against {days} days; "
-        f"1,000,000 x 5 would take {nightly:.1f} s"
+        f"extrapolated, 1,000,000 x 5 would take {nightly:.1f} s"
     )
     return result("score.increment", seconds["ours"], seconds["peer"], "s", ratio, None, note)
 

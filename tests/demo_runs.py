@@ -71,7 +71,7 @@ class DemoRun:
 
 
 def write_watchlist(path: Path, projects: int = PROJECTS) -> Path:
-    """Write the part of the shipped watchlist with both a package and a repository in the demo's world, and some without."""
+    """Write a part of the shipped watchlist: projects with package and repository in the demo's world, and others."""
     from astrid.simulators.world import load_world
 
     world = load_world()
@@ -92,7 +92,7 @@ def write_watchlist(path: Path, projects: int = PROJECTS) -> Path:
 
 
 def find_worker(process: subprocess.Popen[str], title: str) -> psutil.Process | None:
-    """Return the descendant of ``process`` whose title contains ``title``; Ray names its workers after the running call."""
+    """Return the descendant of ``process`` whose title contains ``title``; Ray titles its workers by their call."""
     try:
         for child in psutil.Process(process.pid).children(recursive=True):
             try:

@@ -92,7 +92,7 @@ def _report(
     downloads: npt.NDArray[np.int64],
 ) -> None:
     known = panel.stars >= 0
-    empty = [str(np.datetime64(FIRST_DAY) + int(t)) for t in np.flatnonzero(~known.any(axis=0))]
+    empty = [str(np.datetime64(FIRST_DAY) + np.timedelta64(int(t), "D")) for t in np.flatnonzero(~known.any(axis=0))]
     print(f"{len(panel.repos)} repositories, {long_repos(panel)} spanning {LONG_DAYS} days or more")
     print(f"{int(known.sum())} repository days; from the AI list {int((panel.origin == 11).sum())}")
     print(f"{sum(e for _, e in panel.created)} creation days estimated; days without any row: {', '.join(empty)}")

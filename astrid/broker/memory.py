@@ -41,6 +41,8 @@ class MemoryBroker:
                 await asyncio.wait_for(self._arrived[source].wait(), wait_s)
             except TimeoutError:
                 return []
+            if self._lives[name] != life:
+                return []  # a killed worker's call: nobody is left to read its answer
         deliveries: list[Delivery] = []
         for lane in LANES:
             queue = self._queues[source, lane]

@@ -2,7 +2,9 @@
 
 Works on 3.10 and later without plugins. A retry waits in a queue whose TTL is its delay and which
 dead-letters into the work queue; a few fixed delays, because in one queue a long wait would block the
-short ones behind it. Facts: rabbitmq.com, "Quorum Queues", "Time-To-Live", "Dead Letter Exchanges".
+short ones behind it. A worker takes nightly batches first among those that the broker has pushed to it; each
+lane pushes up to ``prefetch``, so a night waits at most for the batches of a backfill in workers' hands.
+Facts: rabbitmq.com, "Quorum Queues", "Time-To-Live", "Dead Letter Exchanges".
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -27,7 +31,16 @@ from astrid.wire import decode_batch, encode_batch
 LANES: Final = ("nightly", "backfill")
 DELAYS_MS: Final = (100, 1_000, 10_000, 60_000, 600_000, 3_600_000)
 DEAD: Final = "astrid.dead"
-_ERRORS: Final = (aio_pika.exceptions.AMQPError, aiormq.exceptions.AMQPError, ConnectionError, OSError, TimeoutError)
+_ERRORS: Final = (
+    aio_pika.exceptions.AMQPError,
+    aiormq.exceptions.AMQPError,
+    RuntimeError,  # the drivers' for a channel or connection that has just dropped
+    OSError,
+    TimeoutError,
+)
+
+Arrivals = asyncio.PriorityQueue[tuple[int, int, AbstractIncomingMessage]]
+"""What the broker has pushed and nobody has taken: (rank of the lane, order of arrival, message)."""
 
 
 class RabbitBroker:
@@ -38,13 +51,17 @@ class RabbitBroker:
         self._publisher = publisher
         self._prefetch = prefetch
         self._declared: set[str] = set()
-        self._arrivals: dict[str, asyncio.Queue[AbstractIncomingMessage]] = {}
+        self._arrivals: dict[str, Arrivals] = {}
+        self._order = itertools.count()
         self._channels: list[AbstractRobustChannel] = []
 
     async def publish(self, batches: Sequence[Batch]) -> None:
         with _translated("publish"):
-            for batch in batches:
-                await self._declare_work(self._publisher, batch.source, batch.lane)
+            # Both lanes, before any worker hears of them: RabbitMQ closes the connection of one of two clients
+            # that declare the same new quorum queue at the same moment.
+            for source in {b.source for b in batches}:
+                for lane in LANES:
+                    await self._declare_work(self._publisher, source, lane)
             # The channel confirms each message; waiting for all at once keeps the line full.
             await asyncio.gather(*(self._send(_queue(b.source, b.lane), encode_batch(b)) for b in batches))
 
@@ -56,7 +73,7 @@ class RabbitBroker:
         deliveries: list[Delivery] = []
         while len(deliveries) < limit:
             try:
-                message = arrivals.get_nowait() if deliveries else await asyncio.wait_for(arrivals.get(), wait_s)
+                _, _, message = arrivals.get_nowait() if deliveries else await asyncio.wait_for(arrivals.get(), wait_s)
             except (TimeoutError, asyncio.QueueEmpty):
                 break
             try:
@@ -103,15 +120,18 @@ class RabbitBroker:
             await self._connection.close()
 
     async def _consume(self, source: str) -> None:
-        arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        for lane in LANES:
+        arrivals: Arrivals = asyncio.PriorityQueue()
+        for rank, lane in enumerate(LANES):
             channel = await self._connection.channel()
             assert isinstance(channel, AbstractRobustChannel)
             self._channels.append(channel)
             await channel.set_qos(prefetch_count=self._prefetch)
             queue = await self._declare_work(channel, source, lane, again=True)
-            await queue.consume(arrivals.put)
+            await queue.consume(functools.partial(self._arrive, arrivals, rank))
         self._arrivals[source] = arrivals
+
+    async def _arrive(self, arrivals: Arrivals, rank: int, message: AbstractIncomingMessage) -> None:
+        arrivals.put_nowait((rank, next(self._order), message))
 
     async def _set_aside(self, message: AbstractIncomingMessage, reason: str) -> None:
         with _translated("dead-letter"):
@@ -124,10 +144,14 @@ class RabbitBroker:
             await message.ack()
 
     async def _send(self, queue: str, body: bytes) -> None:
-        await self._publisher.default_exchange.publish(
-            aio_pika.Message(body, content_type="application/json", delivery_mode=aio_pika.DeliveryMode.PERSISTENT),
-            queue,
+        message = aio_pika.Message(
+            body, content_type="application/json", delivery_mode=aio_pika.DeliveryMode.PERSISTENT
         )
+        try:
+            await self._publisher.default_exchange.publish(message, queue)
+        except aio_pika.exceptions.DeliveryError:
+            self._declared.clear()  # a queue is gone: the next try makes it again
+            raise
 
     async def _declare_work(
         self, channel: AbstractRobustChannel, source: str, lane: str, *, again: bool = False
@@ -156,11 +180,12 @@ async def open_rabbitmq(url: str, *, prefetch: int = 16) -> AsyncIterator[Rabbit
     where = urlsplit(url)
     try:
         connection = await aio_pika.connect_robust(url, timeout=10, client_properties={"connection_name": "astrid"})
-        publisher = await connection.channel(publisher_confirms=True)
-    except _ERRORS as exc:
+        # The broker confirms also what no queue took; only its return of the message says so.
+        publisher = await connection.channel(publisher_confirms=True, on_return_raises=True)
+    except (*_ERRORS, ValueError) as exc:
         reason = str(exc).replace(where.password or "\0", "***")
         raise BrokerError(
-            f"cannot open RabbitMQ at {where.hostname}:{where.port or 5672} ({type(exc).__name__}: {reason}): "
+            f"cannot open RabbitMQ at {where.netloc.rpartition('@')[2]} ({type(exc).__name__}: {reason}): "
             "check ASTRID_BROKER_URL and that the broker runs"
         ) from exc
     assert isinstance(publisher, AbstractRobustChannel)

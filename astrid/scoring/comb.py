@@ -275,34 +275,42 @@ class Comb:
         cells = slice(first, m)
         updates = s.updates[phases][cells]
         known, grown, present = updates > 0, updates > 1, ~absent[cells]
-        floor, level = self.floor[cells], s.level[0, phases][cells]
-        if s.kind == "flow":  # a week without a sum has no noise floor of its own: take that of the predicted level
-            predicted = self.par.phi * np.exp(-np.clip(level, 0.0, 40.0))
-            floor = np.where(present, floor, predicted)
-        z = np.where(present & (updates > 2), self.u[cells], np.nan)
-        beta = self.gains[0].beta_limit
-        p_bb = self.gains[0].p_bb.astype(np.float32)
+        unknown, young = ~known, ~grown
 
-        def put(name: str, where: Bools, values: npt.NDArray[Any]) -> None:
+        def put(name: str, values: npt.NDArray[Any], hidden: Bools) -> None:
+            out[name][...] = values
+            np.copyto(out[name], np.nan, where=hidden)
+
+        if "level" in out:
+            put("level", s.level[0, phases][cells], unknown)
+        for speed, name in enumerate(("growth_slow", "growth_fast")):
             if name in out:
-                out[name][...] = np.where(where, values, np.nan)
-
-        put("level", known, level)
-        put("growth_slow", grown, s.growth[0, phases][cells])
-        put("growth_fast", grown, s.growth[1, phases][cells])
-        put("last_week", grown & present & before.read_last_week[cells], s.y[phases][cells] - before.y[cells])
-        put("z", grown, z)
-        put("se_counting", grown, np.sqrt(floor * (beta / (2 - beta))))
+                put(name, s.growth[speed, phases][cells], young)
+        if "last_week" in out:
+            no_pair = ~(grown & present & before.read_last_week[cells])
+            put("last_week", s.y[phases][cells] - before.y[cells], no_pair)
+        surprised = present & (updates > 2)
+        if "z" in out:
+            put("z", self.u[cells], ~surprised)
         if "sustain" in out:
-            put("sustain", grown, sustain[cells])
-        if "se" in out:
-            # Without a reading the variance is what it was, and the floor is the one of the prediction.
-            variance = np.where(present, self.v[cells], np.maximum(s.variance[0, phases][cells], floor))
-            put("se", grown, np.sqrt(variance) * np.sqrt(p_bb[np.maximum(updates, 2)]))
+            put("sustain", sustain[cells], young)
+        if {"se", "se_counting"} & out.keys():
+            floor = self.floor[cells]
+            if s.kind == "flow":  # without a sum a week has no noise floor of its own: take the predicted level's
+                level = np.clip(s.level[0, phases][cells], 0.0, 40.0)
+                floor = np.where(present, floor, self.par.phi * np.exp(-level))
+            if "se_counting" in out:
+                beta = self.gains[0].beta_limit
+                put("se_counting", np.sqrt(floor * (beta / (2 - beta))), young)
+            if "se" in out:
+                # Without a reading the variance is what it was, and the floor is the one of the prediction.
+                variance = np.where(present, self.v[cells], np.maximum(s.variance[0, phases][cells], floor))
+                p_bb = self.gains[0].p_bb.astype(np.float32)
+                put("se", np.sqrt(variance) * np.sqrt(p_bb[np.maximum(updates, 2)]), young)
         if "z_week" in out:
             week = np.empty_like(self.u[:m])
             _trailing_week(np.maximum, -np.inf, before.surprise, s.surprise[0, phases], phases.start, week)
-            put("z_week", updates > 2, week[cells])
+            put("z_week", week[cells], updates < 3)
         if "updates" in out:
             out["updates"][...] = updates
         if "silent_days" in out:
@@ -311,7 +319,7 @@ class Comb:
             born = self.silent[cells] < UNSEEN
             out_today = outages[cells, None]
             small = self._small(phases, cells) & grown & present
-            spike = (z > self.par.spike_surprise) & (sustain[cells] < self.par.spike_sustain)
+            spike = surprised & (self.u[cells] > self.par.spike_surprise) & (sustain[cells] < self.par.spike_sustain)
             marks: list[tuple[Flag, Bools]] = [
                 (Flag.PURGE, purged[cells] & born),
                 (Flag.GAP, missing[cells] & born & ~out_today),

@@ -47,12 +47,19 @@ def require_postgresql(url: str) -> None:
     Raises
     ------
     ConfigError
-        If the scheme is another one.
+        If the scheme is another one, or the host or port cannot be read.
     """
     if not url.startswith(("postgresql://", "postgres://")):
         raise ConfigError(
-            "ASTRID_DATABASE_URL must start with postgresql://, for example postgresql://astrid:PASSWORD@localhost:5432/astrid"
+            "ASTRID_DATABASE_URL must start with postgresql://, "
+            "for example postgresql://astrid:PASSWORD@localhost:5432/astrid"
         )
+    try:
+        parts = urlsplit(url)
+        # A list of hosts has a port per host, which only the driver can read.
+        _ = None if "," in parts.netloc else parts.port
+    except ValueError:
+        raise ConfigError("ASTRID_DATABASE_URL has a port or a host that cannot be: correct it") from None
 
 
 @contextmanager
@@ -74,7 +81,7 @@ def translated(place: str) -> Iterator[None]:
         raise StoreError(f"{place} does not let this user do that ({exc}): grant it, or use another user") from exc
     except asyncpg.DiskFullError as exc:
         raise StoreError(f"{place} has no disk space left: nothing of this unit was written, free some space") from exc
-    except (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as exc:
+    except (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError) as exc:
         raise StoreError(f"{place} closed the connection ({exc}): see that it runs, then try again") from exc
     except asyncpg.PostgresError as exc:
         raise StoreError(f"{place} refused: {type(exc).__name__}: {exc}") from exc
@@ -85,19 +92,17 @@ def translated(place: str) -> Iterator[None]:
     except OSError as exc:
         reason = exc.strerror or str(exc) or type(exc).__name__
         raise StoreError(f"{place} cannot be reached ({reason}): start it, or correct ASTRID_DATABASE_URL") from exc
-    except ValueError as exc:
-        # asyncpg raises bare ValueErrors while it reads a URL; its text may hold parts of the URL.
-        if exc.__traceback__ is not None and "connect_utils" in _innermost(exc):
-            raise ConfigError("ASTRID_DATABASE_URL cannot be read: check its port, options and escapes") from None
-        raise
 
 
-def _innermost(exc: BaseException) -> str:
-    trace, files = exc.__traceback__, []
-    while trace is not None:
-        files.append(trace.tb_frame.f_code.co_filename)
-        trace = trace.tb_next
-    return " ".join(files)
+async def _learn_types(connection: Any) -> None:
+    """Let the driver look up the array types in use, once per connection.
+
+    It turns ``jit`` off while it does so and then puts it back to what it found. Done later, it would find what one of
+    our transactions had set for itself alone, and leave that behind in the server's session.
+    """
+    async with connection.transaction():
+        query = "SELECT $1::int2[], $2::int4[], $3::float8[], $4::bool[], $5::date[], $6::text[]"
+        await connection.fetchrow(query, [], [], [], [], [], [])
 
 
 async def _keep_session(connection: Any) -> None:
@@ -124,6 +129,7 @@ async def open_pool(url: str, *, size: int) -> AsyncGenerator[Pool]:
             statement_cache_size=0,
             timeout=_CONNECT_TIMEOUT_S,
             max_inactive_connection_lifetime=60.0,
+            init=_learn_types,
             reset=_keep_session,
         )
     try:

@@ -64,7 +64,7 @@ def test_a_killed_crawl_actor_loses_nothing(undisturbed: DemoRun, fresh: DemoRun
 
 
 def test_an_interrupted_run_is_taken_up_again(undisturbed: DemoRun, fresh: DemoRun) -> None:
-    """Ctrl-C in the middle: one line, its exit code, no process left (the suite's end checks), and the next run completes."""
+    """Ctrl-C in the middle: one line, its exit code, no process left (checked at the end), the next run completes."""
     process = fresh.command("demo", "--once", "--nights", "4")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and find_worker(process, "CrawlWorker.work") is None:

@@ -128,8 +128,8 @@ def _open_server(flavour: Flavour) -> Iterator[Server]:
             # Tests that ask for durability set it themselves; the rest need not wait for the disk.
             fast = {"fsync": "off", "max_connections": "60", **dict(flavour.settings)}
             url = stack.enter_context(open_embedded(folder, install=flavour.install, settings=fast)).url("postgres")
-        # A hypertable's template database cannot be copied while TimescaleDB's scheduler may look at it.
-        template = None if flavour.schema == "timescale" else f"astrid_template_{uuid4().hex[:10]}"
+        # A database cannot be copied while TimescaleDB's scheduler may look at it; our own servers have none.
+        template = None if flavour.name == "timescale-url" else f"astrid_template_{uuid4().hex[:10]}"
         server = Server(flavour, url, template)
         if template:
             asyncio.run(_create_database(server, template))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
 from datetime import date, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from astrid.models import Gap, Observations
 from astrid.store import Reconciliation, Store, open_store
+from astrid.store.digests import TABLES, digest
 from tests.store.conftest import NOW, Server
 from tests.store.test_scores import columns
 
@@ -46,8 +47,7 @@ async def test_the_way_does_not_matter(store: Store, ids: dict[str, int], server
         "score_component": 6,
         "score_revision": 1,
     }
-    tables = "observation, observation_revision, gap, reconciliation, score, score_component, score_revision, identity, entity"
-    await connection.execute(f"TRUNCATE {tables}")
+    await connection.execute(f"TRUNCATE {', '.join(TABLES)}, identity, entity")
     # Other ids for the same slugs, and others in between.
     await store.sync_watchlist([("zz", "Z", "x"), ("d", "D", "rag")], NOW)
     again = await store.sync_watchlist([(s, s.upper(), "agents" if s < "c" else "rag") for s in "dcba"], NOW)
@@ -63,7 +63,6 @@ async def test_the_slice_does_not_matter(store: Store, ids: dict[str, int], monk
     assert await store.digest() == whole
 
 
-Change = Callable[[Any], Awaitable[Any]]
 CHANGES = {
     "observation": [
         "UPDATE observation SET value = value + 1 WHERE metric_id = 30 AND day = '2026-03-25'",
@@ -99,7 +98,7 @@ async def test_every_fact_matters_and_nothing_else(store: Store, ids: dict[str, 
             transaction = connection.transaction()
             await transaction.start()
             await connection.execute(statement)
-            changed = await _digest_inside(connection)
+            changed = await digest(connection)
             await transaction.rollback()
             assert {t for t in before if changed[t] != before[t]} == {table}, statement
     for statement in SAME:
@@ -110,16 +109,8 @@ async def test_every_fact_matters_and_nothing_else(store: Store, ids: dict[str, 
     assert {t for t in before if renamed[t] != before[t]} >= {"observation", "gap", "score", "score_component"}
 
 
-async def _digest_inside(connection: Any) -> Any:
-    from astrid.store.digests import digest
-
-    return await digest(connection)
-
-
 @pytest.mark.long
 async def test_a_million_and_a_half_rows_in_five_seconds(embedded_url: str) -> None:
-    import time
-
     async with open_store(embedded_url) as store:
         ids = await store.sync_watchlist([(f"p{i:04}", "P", "x") for i in range(1000)], NOW)
         entity = np.repeat(np.array(list(ids.values()), np.int32), 500)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pwd
@@ -65,7 +66,7 @@ def servers_of(folder: Path) -> list[psutil.Process]:
                 found += [process, *process.children(recursive=True)]
             elif process.cwd() == str(folder / "pgdata"):
                 found.append(process)
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
@@ -88,8 +89,7 @@ async def ask(url: str, query: str = "SELECT 1") -> object:
 async def test_data_stay_and_processes_go(scratch: Path) -> None:
     folder = scratch / ("long" * 40) / "data"
     with open_embedded(folder) as server:
-        assert await ask(server.url(), "CREATE TABLE t AS SELECT 42 AS a; SELECT 1") is None
-        assert "geheim" not in repr(server)
+        await ask(server.url(), "CREATE TABLE t AS SELECT 42 AS a")
         assert server.password not in repr(server)
         with pytest.raises(asyncpg.InvalidPasswordError):
             await ask(server.url().replace(server.password, "geheim"))
@@ -130,13 +130,13 @@ async def test_two_processes_share_one_server(
         assert server.url() == url == same
     first.kill()
     first.communicate()
-    time.sleep(0.5)
+    await asyncio.sleep(0.5)
     assert await ask(url) == 1, "the second still uses it"
     second.communicate(timeout=30)
     assert servers_of(folder) == [], "the last to leave waits for the server's end"
 
 
-async def test_many_come_and_go_at_once(scratch: Path) -> None:
+def test_many_come_and_go_at_once(scratch: Path) -> None:
     code = OWNER.replace("sys.stdin.read()", "time.sleep(float(sys.argv[2]))")
     owners = [
         subprocess.Popen(
@@ -205,13 +205,13 @@ def test_a_folder_that_is_a_file_is_refused(scratch: Path) -> None:
 async def test_closed_folders_stay_closed(scratch: Path) -> None:
     closed = scratch / "root"
     closed.mkdir(mode=0o700)
-    users = Path("/etc/passwd").read_bytes()
+    users = [user.pw_name for user in pwd.getpwall()]
     with open_embedded(closed / "deep" / "data") as server:
         assert await ask(server.url()) == 1
         (name,) = {p.username() for p in servers_of(server.folder) if "keeper" not in " ".join(p.cmdline())}
         assert name in ("postgres", "nobody")
     assert closed.stat().st_mode & 0o777 == 0o700
-    assert Path("/etc/passwd").read_bytes() == users
+    assert [user.pw_name for user in pwd.getpwall()] == users
 
 
 @as_root

@@ -238,7 +238,8 @@ async def test_racing_writers_lose_nothing(
             )
         )
     moments = [NOW + timedelta(seconds=n) for n in range(6)]
-    done = await asyncio.gather(*(store.write_observations(b, n, m) for n, (b, m) in enumerate(zip(blocks, moments))))
+    pairs = enumerate(zip(blocks, moments, strict=True))
+    done = await asyncio.gather(*(store.write_observations(b, n, m) for n, (b, m) in pairs))
     seen: dict[tuple[int, Any], set[float]] = {}
     for block in blocks:
         for entity, day, value in zip(block.entity_id.tolist(), block.day.tolist(), block.value.tolist(), strict=True):

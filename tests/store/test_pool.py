@@ -67,18 +67,20 @@ async def test_a_url_that_cannot_be_meant(url: str) -> None:
 
 async def test_a_database_that_was_never_migrated(empty_url: str) -> None:
     async with open_store(empty_url) as store:
-        with pytest.raises(StoreError, match="lacks a table.*astrid migrate"):
+        with pytest.raises(StoreError, match=r"lacks a table.*astrid migrate"):
             await store.read_projects()
 
 
 async def test_a_connection_that_is_cut(store: Store, connection: Any) -> None:
     await store.read_projects()
-    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    await connection.execute(cut)
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    await connection.execute(f"SELECT pg_terminate_backend(pid) {others}")
+    said = ""
     try:
         await store.read_projects()
     except StoreError as exc:
-        assert "connection" in str(exc)
+        said = str(exc)
+    assert not said or "connection" in said.lower()
     assert await store.sync_watchlist([("a", "A", "x")], NOW), "the pool replaces what was cut"
 
 

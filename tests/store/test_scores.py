@@ -112,10 +112,10 @@ async def test_a_part_that_is_no_longer_given_supersedes(store: Store, ids: dict
 async def test_a_score_that_is_no_longer_given_is_withdrawn(store: Store, connection: Any, ids: dict[str, int]) -> None:
     await store.write_scores(1, DAY, "1.0", columns(ids), NOW)
     assert await store.write_scores(2, DAY, "1.0", columns(ids, "ab"), LATER) == ScoreCounts(
-        superseded=2, withdrawn=1
-    ), "percentiles of the others move with it"
+        superseded=1, equal=1, withdrawn=1
+    ), "the percentile of b moves with it"
     assert [r.slug for r in await store.read_leaderboard(DAY, None, 9, 0)] == ["a", "b"]
-    assert await connection.fetchval("SELECT count(*) FROM score_revision") == 3
+    assert await connection.fetchval("SELECT count(*) FROM score_revision") == 2
     assert await connection.fetchval("SELECT count(*) FROM score_component") == 4
 
 

@@ -412,6 +412,13 @@ def test_few_series_are_no_source():
     assert not flagged(out, Flag.SOURCE_GAP).any()
 
 
+def test_exactly_half_missing_is_no_outage_and_one_more_is():
+    x = np.full((10, 40), 5.0, np.float32)
+    x[6, :20] = np.nan
+    x[8, :21] = np.nan
+    assert np.flatnonzero(find_outages(x, FilterState.empty(40, "stock").silent_days)).tolist() == [8]
+
+
 def test_a_shard_is_told_of_the_outage():
     x = random_series("stock", 100, 80, 12)
     x[70, :60] = np.nan

@@ -1,0 +1,112 @@
+"""Drive a source's generator by hand: answers in, requests and observations out, no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import date
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from astrid.catalog import METRIC_BY_ID, ORIGIN_BY_ID
+from astrid.errors import SourceError
+from astrid.models import Batch, Observations, Request, Response, Steps
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+"""Any JSON."""
+
+BROKEN = (
+    Response(200, {}, b""),
+    Response(200, {}, b"<html><body>We will be back soon</body></html>"),
+    Response(200, {}, b'{"data": [{"da'),
+    Response(200, {}, b"\xff\xfe\x00\x00"),
+    Response(200, {}, b"null"),
+    Response(200, {}, b"[" * 3000),
+    Response(302, {}, b""),
+    Response(400, {}, b"bad \x00 request"),
+    Response(500, {}, b""),
+    Response(502, {}, b"<html>502 Bad Gateway</html>"),
+)
+"""Answers that no source may take for one."""
+
+
+def ok(value: Any, status: int = 200, **headers: str) -> Response:
+    """Wrap a value as a JSON answer."""
+    return Response(status, headers, json.dumps(value).encode())
+
+
+def run(
+    steps: Steps, answers: Iterable[Response] | Callable[[Request], Response]
+) -> tuple[Observations, list[Request]]:
+    """Answer every request in turn; return what the source found and what it asked. All answers must be used."""
+    given = None if callable(answers) else iter(answers)
+    requests: list[Request] = []
+    found: Any = None
+    try:
+        request = next(steps)
+        while True:
+            requests.append(request)
+            response = answers(request) if callable(answers) else next(given)  # type: ignore[arg-type]
+            request = steps.send(response)
+    except StopIteration as stop:
+        found = stop.value
+    assert isinstance(found, Observations), "the source asked for more than was prepared"
+    assert given is None or next(given, None) is None, "an answer was not asked for"
+    return found, requests
+
+
+def sound(found: Observations, batch: Batch) -> Observations:
+    """Check what the store relies on: one length and type, finite counts, known ids, own days, storable texts."""
+    columns = (found.entity_id, found.metric_id, found.day, found.value, found.origin_id)
+    assert {len(c) for c in columns} == {len(found)}
+    assert [c.dtype.str[1:] for c in columns] == ["i4", "i2", "M8[D]", "f8", "i2"]
+    assert bool(np.all(np.isfinite(found.value) & (found.value >= 0) & (found.value < 1e12)))
+    assert set(found.metric_id.tolist()) <= set(METRIC_BY_ID)
+    assert set(found.origin_id.tolist()) <= set(ORIGIN_BY_ID)
+    assert set(found.entity_id.tolist()) <= {e.entity_id for e in batch.entities}
+    assert all(batch.start <= d <= batch.end for d in found.day.tolist())
+    keys = list(zip(found.entity_id.tolist(), found.metric_id.tolist(), found.day.tolist(), strict=True))
+    assert len(set(keys)) == len(keys), "a value is stated twice"
+    missing = [(g.entity_id, g.metric_id, g.day) for g in found.gaps]
+    assert not set(missing) & set(keys), "a value is also a gap"
+    for text in [g.reason for g in found.gaps] + [t for i in found.identities for t in (i.upstream_id, i.name)]:
+        assert text
+        assert len(text) < 400
+        assert "\0" not in text
+    return found
+
+
+def survives(make_steps: Callable[[], Steps], answers: Callable[[Request], Response], batch: Batch) -> None:
+    """Require that a source either returns sound observations or raises a SourceError, and asks only so often."""
+    asked = 0
+
+    def counted(request: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        assert asked < 500, "the source asks for ever"
+        return answers(request)
+
+    said = ""
+    try:
+        found, _ = run(make_steps(), counted)
+        sound(found, batch)
+    except SourceError as exc:
+        said = str(exc)
+    assert len(said) < 500
+    assert "\0" not in said
+
+
+def table(found: Observations) -> dict[tuple[int, int, date], float]:
+    """Return the values by (entity, metric, day)."""
+    keys = zip(found.entity_id.tolist(), found.metric_id.tolist(), found.day.tolist(), strict=True)
+    return dict(zip(keys, found.value.tolist(), strict=True))

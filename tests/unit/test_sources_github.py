@@ -1,0 +1,485 @@
+"""GitHub's two tasks, answered by hand, by recorded answers and by the simulator."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import graphql
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astrid.errors import Malformed, RateLimited, SourceError, TooLarge, Unavailable
+from astrid.models import Batch, Entity, Identity, Request, Response
+from astrid.simulators.github import GitHub, User
+from astrid.simulators.scenarios import SCENARIOS
+from astrid.sources.github import (
+    COUNTS_QUERY,
+    SOURCE,
+    crawl,
+    parse_counts,
+    parse_history,
+    parse_resolved,
+    resolve_query,
+)
+from astrid.sources.source import PATIENCE
+from tests.by_hand import BROKEN, JSON, ok, run, sound, survives, table
+from tests.synthetic_world import FIRST_DAY, GAP, NIGHT, make_world
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+needs_samples = pytest.mark.skipif(not (SHARED / "samples").is_dir(), reason="../shared/samples is not there")
+DAY = date(2026, 3, 31)
+STARS, FORKS, GAINED = 1, 2, 10
+
+
+def counts(*entities: Entity, day: date = DAY) -> Batch:
+    return Batch("github", "counts", day, day, day, entities)
+
+
+def history(*entities: Entity, start: date = DAY, end: date = DAY, attempt: int = 0) -> Batch:
+    return Batch("github", "history", end, start, end, entities, attempt=attempt)
+
+
+def entity(n: int, *, known: bool = True) -> Entity:
+    return Entity(n, f"p{n}", f"R_{n}" if known else "", (f"owner/repo{n}",))
+
+
+def node(n: int, **changes: Any) -> dict[str, Any]:
+    sound_one = {"__typename": "Repository", "id": f"R_{n}", "databaseId": n, "nameWithOwner": f"Owner/repo{n}"}
+    return sound_one | {"stargazerCount": 100 + n, "forkCount": n} | changes
+
+
+def nodes(*values: Any, errors: Any = None) -> Response:
+    return ok({"data": {"nodes": list(values)}} | ({} if errors is None else {"errors": errors}))
+
+
+@pytest.fixture(scope="module")
+def schema() -> graphql.GraphQLSchema:
+    """The types and fields that our queries touch; building the whole schema takes seconds."""
+    file = SHARED / "schemas" / "github.graphql.gz"
+    if not file.is_file():
+        pytest.skip("../shared/schemas/github.graphql.gz is not there")
+    types = {"Query", "Node", "Repository", "RateLimit", "DateTime"}
+    fields = {"node", "nodes", "repository", "rateLimit", "id", "databaseId", "nameWithOwner", "stargazerCount"}
+    fields |= {"forkCount", "cost", "limit", "remaining", "used", "resetAt", "nodeCount"}
+    return cut_schema(gzip.decompress(file.read_bytes()).decode(), types, fields)
+
+
+class TestQueries:
+    @pytest.mark.parametrize("names", [[], ["owner/repo"], ["a/b", 'q"uo/te\\s', "no-slash", "ümlaut/😀"]])
+    def test_valid_against_githubs_schema(self, schema: graphql.GraphQLSchema, names: list[str]) -> None:
+        entities = [Entity(n, "p", "", (name,)) for n, name in enumerate(names)]
+        query = resolve_query(entities) if names else COUNTS_QUERY
+        document = graphql.parse(query)
+        assert graphql.validate(schema, document) == []
+        (operation,) = document.definitions
+        assert isinstance(operation, graphql.OperationDefinitionNode)
+        asked = [f for f in operation.selection_set.selections if isinstance(f, graphql.FieldNode) and f.arguments]
+        assert len(asked) == max(1, len(names))
+        for name, field in zip(names, asked, strict=False):
+            owner, _, repo = name.partition("/")
+            stated = {a.name.value: graphql.value_from_ast_untyped(a.value) for a in field.arguments}
+            assert stated == {"owner": owner, "name": repo}
+
+    def test_a_field_that_is_not_there_is_noticed(self, schema: graphql.GraphQLSchema) -> None:
+        assert graphql.validate(schema, graphql.parse(COUNTS_QUERY.replace("forkCount", "forksCount")))
+
+
+def cut_schema(text: str, types: set[str], fields: set[str]) -> graphql.GraphQLSchema:
+    """Take the definitions of some types out of a schema's text, with the fields that are named, and build them."""
+    blocks: list[str] = []
+    lines = iter(text.splitlines())
+    for line in lines:
+        kind, _, rest = line.partition(" ")
+        name = rest.split(" ")[0].split("(")[0]
+        if kind == "scalar" and name in types:
+            blocks.append(f"scalar {name}")
+        elif kind in ("type", "interface") and name in types:
+            body = [line]
+            while body[-1] != "}":
+                body.append(next(lines))
+            parsed = graphql.parse("\n".join(body)).definitions[0]
+            assert isinstance(parsed, graphql.ObjectTypeDefinitionNode | graphql.InterfaceTypeDefinitionNode)
+            kept = [graphql.print_ast(f) for f in parsed.fields or () if f.name.value in fields]
+            is_node = any(i.name.value == "Node" for i in parsed.interfaces or ())
+            blocks.append(f"{kind} {name}{' implements Node' if is_node else ''} {{ {chr(10).join(kept)} }}")
+    assert len(blocks) == len(types)
+    return graphql.build_schema("\n".join(blocks), assume_valid_sdl=True)
+
+
+class TestCounts:
+    def test_two_values_a_repository(self) -> None:
+        batch = counts(entity(1), entity(2))
+        found, requests = run(crawl(batch), [nodes(node(1), node(2))])
+        assert table(sound(found, batch)) == {
+            (1, STARS, DAY): 101.0,
+            (1, FORKS, DAY): 1.0,
+            (2, STARS, DAY): 102.0,
+            (2, FORKS, DAY): 2.0,
+        }
+        assert set(found.origin_id.tolist()) == {1}
+        assert (found.gaps, found.identities) == ((), ())
+        (request,) = requests
+        assert (request.method, request.path, request.bucket, request.cost) == ("POST", "/graphql", "graphql", 1)
+        assert request.json == {"query": COUNTS_QUERY, "variables": {"ids": ["R_1", "R_2"]}}
+
+    def test_names_are_looked_up_once(self) -> None:
+        batch = counts(entity(1), entity(2, known=False), entity(3, known=False))
+        resolved = ok({"data": {"r0": {"id": "R_2", "databaseId": 2, "nameWithOwner": "New/Name"}, "r1": None}})
+        found, requests = run(crawl(batch), [resolved, nodes(node(1), node(2, nameWithOwner="New/Name"))])
+        sound(found, batch)
+        assert requests[1].json["variables"]["ids"] == ["R_1", "R_2"]
+        assert set(found.identities) == {Identity(2, "github", "R_2", "New/Name")}
+        assert [(g.entity_id, g.metric_id, g.retry) for g in found.gaps] == [(3, STARS, True), (3, FORKS, True)]
+
+    def test_nobody_found_is_one_request(self) -> None:
+        errors = [{"type": "NOT_FOUND", "path": ["r0"], "message": "Could not resolve"}]
+        found, _ = run(crawl(counts(entity(1, known=False))), [ok({"data": {"r0": None}, "errors": errors})])
+        assert len(found) == 0
+        assert [(g.metric_id, g.retry) for g in found.gaps] == [(STARS, False), (FORKS, False)]
+        assert "deleted, private or blocked" in found.gaps[0].reason
+
+    def test_a_new_name_is_recorded_another_spelling_is_not(self) -> None:
+        found, _ = run(crawl(counts(entity(1), entity(2))), [nodes(node(1, nameWithOwner="else/where"), node(2))])
+        assert found.identities == (Identity(1, "github", "R_1", "else/where"),)
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            None,
+            7,
+            "x",
+            [],
+            {},
+            {"id": "R_2"},
+            {"id": None},
+            {"id": ["R_1"]},
+            node(2),
+            {"__typename": "Issue", "id": "R_1"},
+            node(1, id="R_other"),
+            node(1, id={"a": "b" * 9000}),
+            *[
+                node(1, stargazerCount=v, forkCount=v)
+                for v in (None, -1, True, 1.5, "7", [], 2**31, 2**63, {"x": "y" * 9000})
+            ],
+        ],
+    )
+    def test_a_broken_node_costs_itself_alone(self, bad: Any) -> None:
+        batch = counts(entity(1), entity(5))
+        found, _ = run(crawl(batch), [nodes(bad, node(5))])
+        assert table(sound(found, batch)) == {(5, STARS, DAY): 105.0, (5, FORKS, DAY): 5.0}
+        assert [(g.entity_id, g.metric_id, g.day, g.retry) for g in found.gaps] == [
+            (1, STARS, DAY, True),
+            (1, FORKS, DAY, True),
+        ]
+
+    def test_one_count_may_be_sound_without_the_other(self) -> None:
+        found, _ = run(crawl(counts(entity(1))), [nodes(node(1, forkCount=None))])
+        assert table(found) == {(1, STARS, DAY): 101.0}
+        assert [(g.metric_id, g.reason) for g in found.gaps] == [(FORKS, "forkCount is None")]
+
+    @pytest.mark.parametrize("name", [None, 5, "", "no-slash", "a/b\x00", "x/" + "y" * 5000, "a b/c"])
+    def test_a_name_that_no_repository_can_have_is_not_recorded(self, name: Any) -> None:
+        batch = counts(entity(1))
+        assert sound(run(crawl(batch), [nodes(node(1, nameWithOwner=name))])[0], batch).identities == ()
+        unknown = counts(entity(1, known=False))
+        found, _ = run(crawl(unknown), [ok({"data": {"r0": {"id": "R_1", "nameWithOwner": name}}})])
+        assert sound(found, unknown).identities == ()
+        assert len(found.gaps) == 2
+
+    @pytest.mark.parametrize("values", [[], [node(1)], [node(1), node(2), node(3)]])
+    def test_another_number_of_nodes_is_no_answer(self, values: list[Any]) -> None:
+        with pytest.raises(Malformed, match=f"{len(values)} nodes for 2 ids"):
+            run(crawl(counts(entity(1), entity(2))), [nodes(*values)])
+
+    @pytest.mark.parametrize(
+        "response",
+        [
+            ok({}, 502),
+            Response(504, {}, b"<html>"),
+            ok({"data": None, "errors": [{"message": "Something went wrong while executing your query on 2026."}]}),
+            ok({"errors": [{"message": "We couldn't respond to your request in time."}]}),
+            nodes(node(1), None, errors=[{"type": "RESOURCE_LIMITS_EXCEEDED", "path": ["nodes", 1]}]),
+        ],
+    )
+    def test_giving_up_asks_to_split_until_one_is_left(self, response: Response) -> None:
+        with pytest.raises(TooLarge, match="for 2 repositories"):
+            run(crawl(counts(entity(1), entity(2))), [response])
+        with pytest.raises(Unavailable):
+            run(crawl(counts(entity(1))), [response])
+        with pytest.raises(TooLarge):
+            run(crawl(counts(entity(1, known=False), entity(2, known=False))), [response])
+
+    @pytest.mark.parametrize(
+        "errors",
+        [
+            5,
+            "x",
+            {"a": 1},
+            [5, None],
+            [{"path": 5}],
+            [{"path": {"a": 1}}],
+            [{"path": None, "type": 7}],
+            [{"path": [[]]}],
+        ],
+    )
+    def test_errors_of_any_form(self, errors: Any) -> None:
+        batch = counts(entity(1))
+        found, _ = run(crawl(batch), [nodes(None, errors=errors)])
+        assert [g.retry for g in sound(found, batch).gaps] == [True, True]
+
+    def test_reasons_of_null_nodes(self) -> None:
+        errors = [
+            {"type": "NOT_FOUND", "path": ["nodes", 0], "message": "Could not resolve at 12:00, id 77"},
+            {"path": ["nodes", 1], "message": "Something went wrong at 12:00, id 78"},
+        ]
+        found, _ = run(crawl(counts(entity(1), entity(2), entity(3))), [nodes(None, None, None, errors=errors)])
+        assert [g.retry for g in found.gaps] == [False, False, True, True, True, True]
+        assert len({g.reason for g in found.gaps}) == 3
+        assert not any("12:00" in g.reason for g in found.gaps)
+
+    @pytest.mark.parametrize("response", BROKEN)
+    def test_what_is_no_answer(self, response: Response) -> None:
+        with pytest.raises(SourceError):
+            run(crawl(counts(entity(1), entity(2))), [response])
+
+    @given(JSON, JSON, JSON)
+    def test_any_json(self, whole: Any, node_: Any, errors: Any) -> None:
+        for value in (whole, {"data": whole}, {"data": {"nodes": [node_], "r0": node_}, "errors": errors}):
+            for batch in (counts(entity(1)), counts(entity(1, known=False))):
+                survives(lambda b=batch: crawl(b), lambda _, v=value: ok(v), batch)
+
+    @given(st.dictionaries(st.sampled_from(list(node(1))), JSON))
+    def test_any_node(self, changes: dict[str, Any]) -> None:
+        batch = counts(entity(1), entity(2))
+        found, _ = run(crawl(batch), [nodes(node(1, **changes), node(2))])
+        sound(found, batch)
+        assert len(found) + len(found.gaps) == 4
+        assert (2, STARS, DAY) in table(found)
+
+    @needs_samples
+    def test_quoted_partial_answer(self) -> None:
+        cases = json.loads((SHARED / "samples/github-graphql/quoted_error_bodies.json").read_text())
+        body = next(c["body"] for c in cases if c["case"] == "alias batch, one of two missing")
+        found, lost = parse_resolved(ok(body), [entity(1, known=False), entity(2, known=False)], DAY)
+        assert found == []  # its first node has no name
+        assert [(g.entity_id, g.retry) for g in lost] == [(1, True), (1, True), (2, False), (2, False)]
+        for case in cases:
+            with pytest.raises(SourceError):
+                parse_counts(ok(case["body"], case["status"]), [entity(1), entity(2)], ["R_1", "R_2"], DAY)
+
+    def test_against_the_simulator(self) -> None:
+        github = GitHub(make_world(), {"t": User(1, "ann")})
+        known = [Entity(n, f"p{n}", f"R_node{n}", (f"owner{n}/Repo.{n}",)) for n in (1, GAP)]
+        former = Entity(0, "p0", "", ("first0/repo",))
+        batch = counts(*known, former, day=NIGHT)
+        found, requests = run(crawl(batch), lambda r: ask(github, r))
+        sound(found, batch)
+        assert len(requests) == 2
+        assert table(found) == {
+            (0, STARS, NIGHT): 1250.0,
+            (0, FORKS, NIGHT): 125.0,
+            (1, STARS, NIGHT): 2500.0,
+            (1, FORKS, NIGHT): 250.0,
+        }
+        assert set(found.identities) == {Identity(0, "github", "R_node0", "owner0/Repo.0")}
+        assert [(g.entity_id, g.retry) for g in found.gaps] == [(GAP, True), (GAP, True)]
+
+    @pytest.mark.parametrize("scenario", ["faults", "gone", "renamed", "reoccupied"])
+    def test_against_a_simulator_that_misbehaves(self, scenario: str) -> None:
+        hard = replace(SCENARIOS[scenario], probability=0.5, gone=0.4, renamed=0.4)
+        github = GitHub(make_world(12), {"t": User(1, "ann")}, scenario=hard)
+        for n in range(12):
+            known = counts(Entity(n, "p", f"R_node{n}", (f"owner{n}/Repo.{n}",)), day=NIGHT)
+            survives(lambda b=known: crawl(b), lambda r: ask(github, r), known)
+            past = history(*known.entities, start=NIGHT - timedelta(days=20), end=NIGHT)
+            survives(lambda b=past: crawl(b), lambda r: ask(github, r), past)
+
+
+def ask(github: GitHub, request: Request) -> Response:
+    now = datetime.combine(NIGHT + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=5)
+    return github.respond(request, token="t", now=now, night=NIGHT)
+
+
+SUNDAY = date(2026, 3, 29)
+
+
+def week(sunday: date, days: Any) -> dict[str, Any]:
+    epoch_s = int(datetime(sunday.year, sunday.month, sunday.day, tzinfo=UTC).timestamp())
+    return {"week": epoch_s, "total": 0, "days": days}
+
+
+class TestHistory:
+    def test_days_of_a_week(self) -> None:
+        batch = history(entity(1), start=SUNDAY - timedelta(days=2), end=SUNDAY + timedelta(days=2))
+        pages = [ok([week(SUNDAY, [7, 8, 9]), week(SUNDAY - timedelta(days=7), [0, 1, 2, 3, 4, 5, 6])])]
+        found, (request,) = run(crawl(batch), pages)
+        assert [v for _, v in sorted(table(sound(found, batch)).items())] == [5.0, 6.0, 7.0, 8.0, 9.0]
+        assert (request.path, request.bucket) == ("/repos/owner/repo1/stargazers/history", "core")
+        assert request.params == (("per_page", "30"), ("page", "1"))
+        assert found.gaps == ()
+
+    def test_pages_are_followed_back_to_the_first_day_only(self) -> None:
+        weeks = [week(SUNDAY - timedelta(days=7 * n), [n] * 7) for n in range(6)]
+        url = "https://api.github.com/repositories/9/stargazers/history?per_page=30&page={}&c=a%3D%26b"
+        batch = history(entity(1), start=SUNDAY - timedelta(days=20), end=SUNDAY)
+        pages = [
+            Response(200, {"link": f'<{url.format(n + 2)}>; rel="next"'}, json.dumps(weeks[2 * n : 2 * n + 2]).encode())
+            for n in range(2)
+        ]
+        found, requests = run(crawl(batch), pages)
+        assert len(table(sound(found, batch))) == 21
+        assert requests[1].path == "/repositories/9/stargazers/history"
+        assert requests[1].params == (("per_page", "30"), ("page", "2"), ("c", "a=&b"))
+
+    def test_days_before_the_repository_are_no_gaps_later_ones_and_holes_are(self) -> None:
+        start = SUNDAY - timedelta(days=21)
+        batch = history(entity(1), start=start, end=SUNDAY + timedelta(days=8))
+        weeks = [week(SUNDAY, [1] * 7), week(SUNDAY - timedelta(days=7), [1, -1, None, True, 1, 1, "2"])]
+        found, _ = run(crawl(batch), [ok(weeks)])
+        sound(found, batch)
+        assert [(g.day - SUNDAY).days for g in found.gaps] == [-6, -5, -4, -1, 7, 8]
+        assert all(g.retry for g in found.gaps)
+        assert {g.reason for g in found.gaps[:4]} == {"the history states no sound count for this day"}
+        assert {g.reason for g in found.gaps[4:]} == {"the history does not reach this day yet"}
+        assert min(table(found))[2] == SUNDAY - timedelta(days=7)
+
+    def test_a_missing_week_is_seven_gaps(self) -> None:
+        batch = history(entity(1), start=SUNDAY - timedelta(days=14), end=SUNDAY)
+        weeks = [week(SUNDAY, [1] * 7), week(SUNDAY - timedelta(days=14), [1] * 7)]
+        found, _ = run(crawl(batch), [ok(weeks)])
+        assert len(found.gaps) == 7
+
+    def test_empty_history(self) -> None:
+        found, _ = run(crawl(history(entity(1))), [ok([])])
+        assert [(g.reason, g.retry) for g in found.gaps] == [("the history is empty", True)]
+
+    @pytest.mark.parametrize(
+        "response", [ok({}, 404), ok({"message": "x", "block": {}}, 451), ok({"message": "x", "block": {}}, 403)]
+    )
+    def test_gone_is_gone_and_the_others_go_on(self, response: Response) -> None:
+        batch = history(entity(1), entity(2), start=SUNDAY, end=SUNDAY)
+        found, _ = run(crawl(batch), [response, ok([week(SUNDAY, [5])])])
+        assert table(sound(found, batch)) == {(2, GAINED, SUNDAY): 5.0}
+        assert [(g.entity_id, g.retry) for g in found.gaps] == [(1, False)]
+
+    @pytest.mark.parametrize("query", ["", "?per_page=30&page=1"])
+    def test_one_redirect_is_followed_with_its_parameters(self, query: str) -> None:
+        moved = Response(301, {"location": f"https://api.github.com/repositories/9/stargazers/history{query}"}, b"")
+        found, requests = run(crawl(history(entity(1), start=SUNDAY, end=SUNDAY)), [moved, ok([week(SUNDAY, [5])])])
+        assert len(found) == 1
+        assert requests[1].path == "/repositories/9/stargazers/history"
+        assert requests[1].params == requests[0].params
+        with pytest.raises(Malformed, match="answered 301"):
+            run(crawl(history(entity(1))), [moved, moved])
+
+    @pytest.mark.parametrize("location", ["", "https://example.org/", "http://[bad", "\x00", "//", "/user/1"])
+    def test_a_redirect_to_nowhere(self, location: str) -> None:
+        with pytest.raises(Malformed):
+            run(crawl(history(entity(1))), [Response(302, {"location": location}, b"")])
+
+    def test_an_owner_called_repositories(self) -> None:
+        moved = Response(301, {"location": "https://api.github.com/repos/repositories/x/stargazers/history"}, b"")
+        _, requests = run(crawl(history(entity(1))), [moved, ok([])])
+        assert requests[1].path == "/repos/repositories/x/stargazers/history"
+
+    def test_links_in_a_circle_end(self) -> None:
+        link = {"link": '<https://api.github.com/repos/o/r/stargazers/history?page=1>; rel="next"'}
+        batch = history(entity(1), start=date(2020, 1, 1))
+        found, requests = run(crawl(batch), lambda _: Response(200, link, json.dumps([week(SUNDAY, [1] * 7)]).encode()))
+        assert len(requests) == 100
+        sound(found, batch)
+
+    def test_spammed_is_a_pause(self) -> None:
+        with pytest.raises(RateLimited) as caught:
+            run(crawl(history(entity(1))), [ok({"message": "endpoint has been spammed"}, 422)])
+        assert caught.value.retry_after_s == 60.0
+
+    @pytest.mark.parametrize("response", BROKEN)
+    def test_one_broken_repository_does_not_take_the_others_with_it(self, response: Response) -> None:
+        entities = (entity(1), entity(2))
+        answers = [response] if response.status != 302 else [replace(response, headers={"location": "/x"})]
+        with pytest.raises(SourceError):
+            run(crawl(history(*entities, start=SUNDAY, end=SUNDAY)), answers)
+        batch = history(*entities, start=SUNDAY, end=SUNDAY, attempt=PATIENCE)
+        found, _ = run(crawl(batch), [*answers, ok([week(SUNDAY, [5])])])
+        assert table(sound(found, batch)) == {(2, GAINED, SUNDAY): 5.0}
+        assert [(g.entity_id, g.retry) for g in found.gaps] == [(1, True)]
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            None,
+            5,
+            [],
+            {},
+            week(SUNDAY, None),
+            week(SUNDAY, {}),
+            week(SUNDAY, [1] * 8),
+            week(DAY, [1] * 7),
+            week(SUNDAY - timedelta(days=7), [1] * 6),
+            week(SUNDAY, [1]) | {"week": True},
+            *[
+                {"week": w, "days": [1] * 7}
+                for w in ("1774742400", None, 1774742400.0, 1774742401, -1, 2**62, 253_401_868_800, -259_200)
+            ],
+        ],
+    )
+    def test_a_broken_week_is_left_out(self, bad: Any) -> None:
+        sound_weeks = [week(SUNDAY + timedelta(days=7), [3]), week(SUNDAY - timedelta(days=14), [2] * 7)]
+        assert set(parse_history(ok([bad, *sound_weeks])).values()) == {2, 3}
+
+    def test_a_week_that_is_stated_twice(self) -> None:
+        again = week(SUNDAY, [1, 2])
+        assert parse_history(ok([again, again])) == {SUNDAY: 1, SUNDAY + timedelta(days=1): 2}
+        assert parse_history(ok([again, week(SUNDAY, [1, 3])])) == {}
+
+    @given(
+        JSON, st.lists(st.fixed_dictionaries({"week": st.just(1774742400) | JSON, "days": st.lists(JSON)}), max_size=3)
+    )
+    def test_any_json(self, whole: Any, weeks: Any) -> None:
+        for attempt in (0, PATIENCE):
+            batch = history(entity(1), start=SUNDAY, end=SUNDAY + timedelta(days=6), attempt=attempt)
+            for value in (whole, weeks):
+                survives(lambda b=batch: crawl(b), lambda _, v=value: ok(v), batch)
+
+    @given(st.text(max_size=60))
+    def test_any_link(self, link: str) -> None:
+        batch = history(entity(1), start=date(2026, 1, 1))
+        body = json.dumps([week(SUNDAY, [1] * 7)]).encode()
+        survives(lambda: crawl(batch), lambda _: Response(200, {"link": f'<{link}>; rel="next"'}, body), batch)
+        survives(lambda: crawl(batch), lambda _: Response(301, {"location": link}, b""), batch)
+
+    @needs_samples
+    def test_recorded_weeks(self) -> None:
+        body = (SHARED / "samples/github-rest/stargazers_history_200.json").read_bytes()
+        days = parse_history(Response(200, {}, body))
+        assert len(days) == 21
+        assert sum(days.values()) == 19 + 23 + 35
+        assert days[date(2026, 8, 30)] == 2
+        other = json.loads((SHARED / "samples/github-rest/stargazers_history_oldest_week_and_link.json").read_text())
+        answers = [Response(200, {"link": other["response_link_header"]}, body), ok([other["oldest_page_last_object"]])]
+        _, requests = run(crawl(history(entity(1), start=date(2023, 2, 26))), answers)
+        assert requests[1].path == "/repositories/608376199/stargazers/history"
+        assert requests[1].params == (("per_page", "30"), ("page", "2"))
+
+    def test_against_the_simulator(self) -> None:
+        github = GitHub(make_world(), {"t": User(1, "ann")})
+        young = Entity(2, "p2", "", ("owner2/Repo.2",))
+        batch = history(young, start=FIRST_DAY, end=NIGHT)
+        found, _ = run(crawl(batch), lambda r: ask(github, r))
+        sound(found, batch)
+        assert len(found) > 140
+        assert min(found.day.tolist()) >= FIRST_DAY + timedelta(days=90)
+        assert max(found.day.tolist()) == NIGHT
+        assert found.gaps == ()
+
+
+def test_the_record_fits_the_crawl() -> None:
+    assert SOURCE.tasks["counts"].timing == "snapshot"
+    assert SOURCE.tasks["counts"].entities_per_batch <= 100, "more ids than GitHub takes in one query"

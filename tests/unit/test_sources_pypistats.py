@@ -1,0 +1,163 @@
+"""pypistats' series, answered by hand, by recorded answers and by the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astrid.errors import Malformed, SourceError, Unavailable
+from astrid.models import Batch, Entity, Request, Response
+from astrid.simulators.pypistats import PyPIStats
+from astrid.simulators.scenarios import SCENARIOS
+from astrid.sources.pypistats import crawl, parse_overall
+from astrid.sources.source import PATIENCE
+from tests.by_hand import BROKEN, JSON, ok, run, sound, survives, table
+from tests.synthetic_world import FIRST_DAY, NIGHT, make_world
+
+SAMPLES = Path(__file__).parents[2].parent / "shared" / "samples" / "pypistats"
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="../shared/samples is not there")
+DAY = date(2026, 3, 31)
+DOWNLOADS = 30
+
+
+def batch_of(*packages: str, days: int = 3, attempt: int = 0, end: date = DAY) -> Batch:
+    entities = tuple(Entity(n, p, p, (p,)) for n, p in enumerate(packages))
+    return Batch("pypistats", "overall", end, end - timedelta(days=days - 1), end, entities, attempt=attempt)
+
+
+def row(days_ago: int, downloads: Any, category: Any = "without_mirrors") -> dict[str, Any]:
+    return {"category": category, "date": (DAY - timedelta(days=days_ago)).isoformat(), "downloads": downloads}
+
+
+def series(package: str, *rows: Any) -> Response:
+    return ok({"data": list(rows), "package": package, "type": "overall_downloads"})
+
+
+def test_values_and_both_kinds_of_gaps() -> None:
+    batch = batch_of("a", "b", days=4)
+    answers = [
+        series("a", row(3, 10), row(1, 12), row(9, 1), row(1, 99, "with_mirrors")),
+        series("b", *[row(n, n) for n in range(4)]),
+    ]
+    found, requests = run(crawl(batch), answers)
+    assert table(sound(found, batch)) == {
+        (0, DOWNLOADS, DAY - timedelta(days=3)): 10.0,
+        (0, DOWNLOADS, DAY - timedelta(days=1)): 12.0,
+        **{(1, DOWNLOADS, DAY - timedelta(days=n)): float(n) for n in range(4)},
+    }
+    assert [(g.day, g.reason, g.retry) for g in found.gaps] == [
+        (DAY - timedelta(days=2), "the feed has no row for this day", True),
+        (DAY, "the feed ends with 2026-03-30", True),
+    ]
+    assert [r.path for r in requests] == ["/api/packages/a/overall", "/api/packages/b/overall"]
+    assert requests[0].params == (("mirrors", "false"),)
+
+
+def test_an_empty_feed() -> None:
+    found, _ = run(crawl(batch_of("a", days=1)), [series("a")])
+    assert [(g.reason, g.retry) for g in found.gaps] == [("the feed ends with None", True)]
+
+
+def test_an_unknown_package_is_not_asked_for_again() -> None:
+    batch = batch_of("a", "b", days=1)
+    found, _ = run(crawl(batch), [Response(404, {}, b"404"), series("b", row(0, 5))])
+    assert table(sound(found, batch)) == {(1, DOWNLOADS, DAY): 5.0}
+    assert [(g.entity_id, g.retry) for g in found.gaps] == [(0, False)]
+
+
+@pytest.mark.parametrize("value", [None, -1, True, 1.5, "7", [], 10**12, 2**63])
+def test_a_broken_row_is_a_gap_with_a_reason(value: Any) -> None:
+    batch = batch_of("a", days=2)
+    found, _ = run(crawl(batch), [series("a", row(1, value), row(0, 4))])
+    assert table(sound(found, batch)) == {(0, DOWNLOADS, DAY): 4.0}
+    assert [(g.day, g.retry) for g in found.gaps] == [(DAY - timedelta(days=1), True)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        5,
+        "x",
+        [],
+        {},
+        row(0, 5, None),
+        row(0, 5, 7),
+        row(0, 5) | {"date": None},
+        row(0, 5) | {"date": "31.03.2026"},
+    ],
+)
+def test_rows_of_any_form(bad: Any) -> None:
+    assert parse_overall(series("a", bad, row(1, 4)), "a") == {DAY - timedelta(days=1): 4}
+
+
+def test_a_day_stated_twice() -> None:
+    assert parse_overall(series("a", row(0, 5), row(0, 5)), "a") == {DAY: 5}
+    assert parse_overall(series("a", row(0, 5), row(0, 6), row(0, 5)), "a") == {}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        *BROKEN,
+        ok([]),
+        ok({}),
+        ok({"data": {}}),
+        series("b"),
+        ok({"data": []}),
+        ok({"data": [], "package": ["x" * 9000]}),
+    ],
+)
+def test_one_broken_package_does_not_take_the_others_with_it(response: Response) -> None:
+    with pytest.raises(SourceError) as caught:
+        run(crawl(batch_of("a", "c")), [response])
+    assert isinstance(caught.value, Unavailable if response.status >= 500 else Malformed)
+    assert len(str(caught.value)) < 300
+    batch = batch_of("a", "c", days=1, attempt=PATIENCE)
+    found, _ = run(crawl(batch), [response, series("c", row(0, 5))])
+    assert table(sound(found, batch)) == {(1, DOWNLOADS, DAY): 5.0}
+    assert [(g.entity_id, g.retry) for g in found.gaps] == [(0, True)]
+
+
+@given(JSON, st.lists(st.fixed_dictionaries({k: st.just(v) | JSON for k, v in row(0, 5).items()}) | JSON, max_size=4))
+def test_any_json(whole: Any, rows: Any) -> None:
+    for attempt in (0, PATIENCE):
+        batch = batch_of("a", attempt=attempt)
+        for value in (whole, {"data": whole, "package": "a"}, {"data": rows, "package": "a"}):
+            survives(lambda b=batch: crawl(b), lambda _, v=value: ok(v), batch)
+
+
+@needs_samples
+def test_recorded_answer() -> None:
+    counts = parse_overall(Response(200, {}, (SAMPLES / "overall_pip.json").read_bytes()), "pip")
+    assert counts == {date(2020, 5, 1): 2083472, date(2020, 5, 2): 1475979}
+
+
+def ask(site: PyPIStats, request: Request, minute: int = 0) -> Response:
+    now = datetime.combine(NIGHT + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=5, minutes=minute)
+    return site.respond(request, token=None, now=now, night=NIGHT)
+
+
+def test_against_the_simulator() -> None:
+    batch = batch_of("alpha", "beta", "unknown", days=15, end=NIGHT)
+    found, requests = run(crawl(batch), lambda r: ask(PyPIStats(make_world()), r))
+    values = table(sound(found, batch))
+    assert len(requests) == 3
+    assert values[0, DOWNLOADS, NIGHT] == 100 + (NIGHT - FIRST_DAY).days
+    assert len(values) == 15 + 4
+    assert [sum(g.entity_id == n for g in found.gaps) for n in range(3)] == [0, 11, 15]
+    assert {g.retry for g in found.gaps if g.entity_id == 1} == {True}
+    assert {g.retry for g in found.gaps if g.entity_id == 2} == {False}
+
+
+def test_against_a_simulator_that_misbehaves() -> None:
+    site = PyPIStats(make_world(), scenario=replace(SCENARIOS["faults"], probability=0.6))
+    for n in range(20):
+        batch = batch_of("alpha", "beta", days=12, attempt=n % 5, end=NIGHT)
+        survives(lambda b=batch: crawl(b), lambda r, m=n: ask(site, r, 2 * m), batch)
