@@ -39,7 +39,9 @@ NAMESPACE: Final = "astrid"
 
 
 class BudgetKeeper:
-    """A :class:`~astrid.ratelimit.Budget` that an actor holds. A restart starts it empty-handed, not full."""
+    """A :class:`~astrid.ratelimit.Budget` that an actor holds. A restarted one knows of no earlier request;
+    the headers of the next answers correct it where the upstream has any.
+    """
 
     def __init__(self, upstream: str) -> None:
         self._budget = Budget(SPECS[upstream])

@@ -102,7 +102,8 @@ class HttpFetcher:
         Malformed
             If the body exceeds the size limit.
         """
-        for attempt in range(TRIES):
+        failures = 0
+        while failures < TRIES:
             credential, permit_id = await self._acquire(request)
             signal: Signal | None = None
             try:
@@ -110,21 +111,23 @@ class HttpFetcher:
                 signal = self._read_signal(request, response)
             except (aiohttp.ClientError, TimeoutError, OSError) as exc:
                 self._count(request.upstream, "unreachable")
-                if attempt + 1 == TRIES:
+                failures += 1
+                if failures == TRIES:
                     raise Unavailable(
                         f"{request.upstream} at {self._base_urls[request.upstream]} did not answer "
                         f"{request.method} {request.path}: {type(exc).__name__} {exc}"
                     ) from exc
-                await asyncio.sleep(self._real_s(RETRY_DELAYS_S[attempt]))
+                await asyncio.sleep(self._real_s(RETRY_DELAYS_S[failures - 1]))
                 continue
             finally:
                 self._settle(credential, Receipt(permit_id, signal, self._now_s()))
             self._count(request.upstream, f"{response.status // 100}xx")
             if signal.verdict == "dead":
-                self._dead.add(credential.name)
+                self._dead.add(credential.name)  # no failure of the request: it goes on with the next token
                 continue
             if signal.verdict == "ok":
                 return response
+            failures += 1
             # The budget now knows how long to wait; the next permit comes after the pause or not at all.
         raise RateLimited(
             f"{request.upstream} limits {request.path} again and again: the batch goes back to the queue",
@@ -169,9 +172,16 @@ class HttpFetcher:
                         if self._now_s() < expires_s:
                             return permit_id
                     receipts = self._receipts.pop(credential.name, [])
-                    grant = await credential.exchange(
-                        receipts, (), request.bucket, request.cost, permits.waiting, self._now_s()
+                    asking = asyncio.ensure_future(
+                        credential.exchange(receipts, (), request.bucket, request.cost, permits.waiting, self._now_s())
                     )
+                    try:
+                        grant = await asyncio.shield(asking)
+                    except asyncio.CancelledError:
+                        # The budget has taken the receipts and leased the permits; keep them, to be handed back.
+                        late = await asking
+                        permits.ready.extend((p, late.expires_s) for p in late.permit_ids)
+                        raise
                     if grant.dead:
                         return None
                     if grant.permit_ids:

@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         if self.github_tokens is None or not self.github_tokens.get_secret_value().strip():
             return ()
         text = self.github_tokens.get_secret_value().strip()
-        if "/" in text:
+        if "/" in text or (len(text) < 256 and "\0" not in text and Path(text).is_file()):
             try:
                 text = Path(text).read_text(encoding="utf-8-sig")
             except (OSError, ValueError) as exc:

@@ -149,7 +149,7 @@ async def write_observations(connection: Connection, found: Observations, run_id
         rectangle = _span(rows)
         rows, doubled = _unique(rows, rectangle)
         counts += WriteCounts(doubled=doubled)
-        if rectangle.cells <= _SPARSE * len(rows) + 65_536:
+        if rectangle.cells <= _SPARSE * (len(rows) + 16_384):
             part, rest = await _write_dense(connection, rows, rectangle, run_id, now)
             counts += part
         else:
@@ -272,7 +272,7 @@ async def _replace(connection: Connection, rows: _Rows, old: dict[str, Any], run
     columns = {**key, **kept, "superseded_at": moment(now), "superseded_by_run": run_id}
     try:
         async with connection.transaction():
-            status = await connection.execute(_SQL["replace_differing"], rows.metric_id, now, run_id, first, last)
+            status = await connection.execute(_SQL["replace_differing"], now, run_id, first, last)
             if affected(status) != len(rows):
                 raise _Moved
             await copy_rows(connection, "observation_revision", _REVISION, columns, len(rows))

@@ -86,7 +86,7 @@ def translated(place: str) -> Iterator[None]:
     except asyncpg.PostgresError as exc:
         raise StoreError(f"{place} refused: {type(exc).__name__}: {exc}") from exc
     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
-        raise StoreError(f"{place} could not be used: {exc}") from exc
+        raise StoreError(f"the connection to {place} could not be used ({exc}): try again") from exc
     except TimeoutError as exc:
         raise StoreError(f"{place} did not answer in time: see that it runs and can be reached") from exc
     except OSError as exc:

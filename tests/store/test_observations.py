@@ -251,6 +251,7 @@ async def test_racing_writers_lose_nothing(
     assert sum(c.new for c in done) == len(seen)
 
 
+@pytest.mark.timeout(20)  # a plan that scans takes minutes
 async def test_a_hundred_thousand_rows(store: Store, connection: Any) -> None:
     slugs = [(f"p{i:04}", f"P{i}", "x") for i in range(1000)]
     entity_ids = list((await store.sync_watchlist(slugs, NOW)).values())

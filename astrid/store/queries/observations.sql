@@ -7,7 +7,9 @@ SET LOCAL jit = off
 -- order in which every writer takes its locks, and a plan does not turn into a scan of all partitions.
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off;
-SET LOCAL enable_material = off
+SET LOCAL enable_material = off;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off
 
 -- name: read_standing
 -- What stands in one rectangle of a metric, for comparison in numpy.
@@ -15,8 +17,10 @@ SELECT entity_id, day, value, origin_id, observed_at, run_id FROM observation
 WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) AND day BETWEEN $3 AND $4
 
 -- name: create_differing
--- Rows whose key stands with another value, beside what was read there; the table dies with the transaction.
-CREATE TEMP TABLE IF NOT EXISTS differing (
+-- Rows whose key stands with another value, beside what was read there. One metric at a time; the table dies with the
+-- transaction.
+DROP TABLE IF EXISTS pg_temp.differing;
+CREATE TEMP TABLE differing (
     metric_id       int2 NOT NULL,
     entity_id       int4 NOT NULL,
     day             date NOT NULL,
@@ -30,14 +34,15 @@ CREATE TEMP TABLE IF NOT EXISTS differing (
 
 -- name: replace_differing
 -- Replace what still stands as it was read. A row that another writer changed meanwhile is not touched: the count
--- tells, and SQL looks again.
+-- tells, and SQL looks again. The key is joined column by column and nothing of it is given as a constant: on a table
+-- without statistics a constant makes the planner believe in a handful of rows, and it scans them for each staged row.
 UPDATE observation o
-SET value = d.value, origin_id = d.origin_id, observed_at = $2, run_id = $3
+SET value = d.value, origin_id = d.origin_id, observed_at = $1, run_id = $2
 FROM differing d
-WHERE d.metric_id = $1 AND o.metric_id = $1 AND o.entity_id = d.entity_id AND o.day = d.day
+WHERE o.metric_id = d.metric_id AND o.entity_id = d.entity_id AND o.day = d.day
   AND o.value = d.old_value AND o.origin_id = d.old_origin_id
   AND o.observed_at = d.old_observed_at AND o.run_id = d.old_run_id
-  AND o.day BETWEEN $4 AND $5
+  AND o.day BETWEEN $3 AND $4
 
 -- name: create_incoming
 -- Rows that cannot be decided from a read alone wait here; the table dies with the transaction.
