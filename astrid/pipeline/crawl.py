@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -191,7 +192,8 @@ async def _process(
         # Nothing was committed, so nothing may be acknowledged: the batch comes again when the database is back.
         log.warning("%s batch %s goes back to the queue: %s", batch.source, batch.batch_id, exc)
         await asyncio.sleep(0.5)
-        await broker.retry(delivery, 2.0)
+        with contextlib.suppress(BrokerError):  # unacknowledged, it comes again by itself
+            await broker.retry(_paused(delivery), 2.0)  # the upstream did not fail
     except BrokerError as exc:
         # The broker delivers again what was not acknowledged; the commit's key makes that harmless.
         log.warning("%s batch %s: %s", batch.source, batch.batch_id, exc)

@@ -54,7 +54,8 @@ def parse_month(response: Response) -> list[Snapshot]:
     Raises
     ------
     Unavailable, Malformed
-        If the server failed, or the file has other columns.
+        If the server failed, or the file has other columns, or does not end with a line end: cut short, its last
+        count could be the beginning of a larger one.
     """
     if response.status >= 500:
         raise Unavailable(f"the archive answered {response.status}")
@@ -67,6 +68,8 @@ def parse_month(response: Response) -> list[Snapshot]:
     header = rows[0] if rows else []
     if header != ["repo", "date", "stars", "forks"]:
         raise Malformed(f"the archive's columns are {str(header)[:120]}, expected repo,date,stars,forks")
+    if not response.body.endswith((b"\n", b"\r")):
+        raise Malformed("the archive's file was cut short: its last line has no end")
     snapshots: list[Snapshot] = []
     for row in rows[1:]:
         try:

@@ -45,7 +45,8 @@ class EmbeddedServer:
 
     def url(self, database: str = "astrid") -> str:
         """Return the address of a database; any process of this machine may use it while the server is open."""
-        return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
+        # Without the last part the driver looks for certificates in a home folder that may be closed or absent.
+        return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
 
 @contextmanager

@@ -32,7 +32,7 @@ NOTHING = Response(404, {}, b"404 Not Found")
 
 
 def month(*rows: str, header: str = "repo,date,stars,forks") -> Response:
-    return Response(200, {}, "\n".join([header, *rows]).encode())
+    return Response(200, {}, ("\n".join([header, *rows]) + "\n").encode())
 
 
 def test_two_archives_the_first_stands() -> None:
@@ -80,8 +80,17 @@ def test_a_broken_row_costs_itself_alone(bad: str) -> None:
 
 
 def test_line_ends_and_quotes() -> None:
-    body = b'repo,date,stars,forks\r\n"o/two",2025-03-09,7,3\r\no/two,2025-03-10,8,3\rx/y,2025-03-09,1,1'
+    body = b'repo,date,stars,forks\r\n"o/two",2025-03-09,7,3\r\no/two,2025-03-10,8,3\rx/y,2025-03-09,1,1\r\n'
     assert [s[2] for s in parse_month(Response(200, {}, body))] == [7, 8, 1]
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 4, 9])
+def test_a_file_that_was_cut_short_is_no_file(lost: int) -> None:
+    """``678`` cut to ``67`` would be a count like any other."""
+    whole = month("o/two,2025-03-09,12345,678")
+    assert parse_month(whole) == [("o/two", DAY, 12345, 678)]
+    with pytest.raises(Malformed, match="cut short"):
+        parse_month(Response(200, {}, whole.body[:-lost]))
 
 
 def test_a_day_stated_twice_is_one_value() -> None:
