@@ -161,7 +161,7 @@ async def test_broken_compression_is_an_upstream_that_fails() -> None:
 async def test_no_whole_answer_is_unavailable_after_three_tries(kind: str) -> None:
     async def fail(request: web.Request) -> web.StreamResponse:
         if kind == "silent":
-            await asyncio.sleep(5)
+            await asyncio.sleep(5)  # the slow upstream that this test is about; the client gives up long before
         answer = web.StreamResponse(headers={"Content-Length": "100"})
         await answer.prepare(request)
         await answer.write(b"half")
@@ -169,7 +169,7 @@ async def test_no_whole_answer_is_unavailable_after_three_tries(kind: str) -> No
             assert request.transport is not None
             request.transport.abort()
         else:
-            await asyncio.sleep(5)
+            await asyncio.sleep(5)  # as above: half an answer, then nothing
         return answer
 
     async with serving(fail) as bench:
