@@ -26,10 +26,10 @@ from astrid.errors import AstridError, ConfigError
 from astrid.http import Exchange
 from astrid.models import Batch
 from astrid.pipeline.night import Watch
-from astrid.ratelimit import SPECS, Budget, Grant, Receipt
+from astrid.ratelimit import Budget, Grant, Receipt
 from astrid.runtime import CrawlWorker, ExchangeFor, ScoreWorker, credentials_of
 from astrid.settings import Settings
-from astrid.sources import SOURCES
+from astrid.sources import BUDGETS, SOURCES
 from astrid.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class BudgetKeeper:
     """
 
     def __init__(self, upstream: str) -> None:
-        self._budget = Budget(SPECS[upstream])
+        self._budget = Budget(BUDGETS[upstream])
 
     def exchange(
         self, receipts: Sequence[Receipt], unused: Sequence[int], bucket: str, cost: int, want: int, now_s: float

@@ -46,10 +46,26 @@ class Origin:
 METRICS: Final = (
     Metric(1, "github_stars", "github", "stars", "stock", "snapshot", "attention", 0.20),
     Metric(2, "github_forks", "github", "forks", "stock", "snapshot", "work", 0.10),
+    Metric(3, "github_watchers", "github", "watchers", "stock", "snapshot", "attention"),
+    Metric(4, "github_open_issues", "github", "open issues", "stock", "snapshot", "work"),
+    Metric(5, "github_open_pulls", "github", "open pull requests", "stock", "snapshot", "work"),
+    Metric(6, "github_releases", "github", "releases", "stock", "snapshot", "work"),
     Metric(10, "github_stars_gained", "github", "stars per day", "flow", "dated", "attention"),
+    Metric(11, "github_commits", "github", "commits per day", "flow", "dated", "work"),
     Metric(20, "hn_points", "hackernews", "points per day", "flow", "dated", "attention", 0.05),
     Metric(21, "hn_stories", "hackernews", "stories per day", "flow", "dated", "attention"),
     Metric(30, "pypi_downloads", "pypistats", "downloads per day", "flow", "dated", "usage", 0.40),
+    Metric(31, "pypi_downloads_with_mirrors", "pypistats", "downloads per day", "flow", "dated", "usage"),
+    Metric(40, "npm_downloads", "npm", "downloads per day", "flow", "dated", "usage"),
+    Metric(50, "huggingface_downloads", "huggingface", "downloads", "stock", "snapshot", "usage"),
+    Metric(51, "huggingface_downloads_30d", "huggingface", "downloads in 30 days", "stock", "snapshot", "usage"),
+    Metric(52, "huggingface_likes", "huggingface", "likes", "stock", "snapshot", "attention"),
+    Metric(60, "depsdev_dependents", "depsdev", "dependent packages", "stock", "snapshot", "usage"),
+    Metric(61, "depsdev_releases", "depsdev", "releases per day", "flow", "dated", "work"),
+    Metric(62, "depsdev_stars", "depsdev", "stars", "stock", "snapshot", "attention"),
+    Metric(63, "depsdev_forks", "depsdev", "forks", "stock", "snapshot", "work"),
+    Metric(70, "dockerhub_pulls", "dockerhub", "pulls", "stock", "snapshot", "usage"),
+    Metric(71, "dockerhub_stars", "dockerhub", "stars", "stock", "snapshot", "attention"),
 )
 
 ORIGINS: Final = (
@@ -58,6 +74,11 @@ ORIGINS: Final = (
     Origin(3, "hn_algolia", 10, "Hacker News Search (Algolia)"),
     Origin(5, "pypistats", 10, "pypistats.org, without mirrors"),
     Origin(6, "clickhouse_pypi", 20, "ClickHouse public copy of the PyPI download log"),
+    Origin(4, "hn_firebase", 15, "Hacker News items (Firebase)"),
+    Origin(7, "npm", 10, "npm download counts"),
+    Origin(8, "huggingface", 10, "Hugging Face Hub API"),
+    Origin(9, "depsdev", 10, "deps.dev API"),
+    Origin(12, "dockerhub", 10, "Docker Hub API"),
     Origin(10, "stars_daily", 30, "EvanLi/Github-Ranking daily archive (MIT)"),
     Origin(11, "ai_stars_daily", 31, "yuxiaopeng/Github-Ranking-AI daily archive (MIT)"),
 )

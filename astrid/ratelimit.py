@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
+from astrid.limits import BucketSpec, BudgetSpec
 from astrid.models import Response
 
 LEASE_S: Final = 900.0
@@ -39,48 +40,6 @@ FIRST_BACKOFF_S: Final = 60.0
 MAX_BACKOFF_S: Final = 3600.0
 
 Verdict = Literal["ok", "primary", "secondary", "dead"]
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """At most ``limit`` requests in any ``period_s`` seconds."""
-
-    limit: int
-    period_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class BucketSpec:
-    """One bucket: its sliding windows, and its primary limit in points per hour if headers state one."""
-
-    windows: tuple[Window, ...] = ()
-    primary: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetSpec:
-    """What an upstream allows one credential; ``reserve`` is the share of the primary limit never spent."""
-
-    buckets: Mapping[str, BucketSpec]
-    concurrency: int
-    reserve: float = 0.02
-
-
-SPECS: Final[Mapping[str, BudgetSpec]] = {
-    "github": BudgetSpec(
-        {
-            "core": BucketSpec((Window(900, 60.0),), 5000),
-            "graphql": BucketSpec((Window(2000, 60.0),), 5000),
-            "search": BucketSpec((Window(30, 60.0),)),
-        },
-        concurrency=90,  # GitHub allows 100, shared by REST and GraphQL
-    ),
-    "hn_algolia": BudgetSpec({"core": BucketSpec((Window(9_800, 3600.0),))}, concurrency=4),
-    "hn_firebase": BudgetSpec({"core": BucketSpec((Window(60, 1.0),))}, concurrency=20),
-    "pypistats": BudgetSpec({"core": BucketSpec((Window(5, 1.0), Window(30, 60.0)))}, concurrency=4),
-    "clickhouse": BudgetSpec({"core": BucketSpec((Window(10, 1.0),))}, concurrency=2),
-    "archive": BudgetSpec({"core": BucketSpec((Window(20, 1.0),))}, concurrency=4),
-}
 
 
 @dataclass(frozen=True, slots=True)

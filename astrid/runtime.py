@@ -26,9 +26,9 @@ from astrid.http import Credential, Exchange, HttpFetcher, open_session
 from astrid.pipeline import crawl
 from astrid.pipeline.score import score_and_publish
 from astrid.pipeline.universe import Universe
-from astrid.ratelimit import SPECS, Budget, Grant, Receipt, token_name
+from astrid.ratelimit import Budget, Grant, Receipt, token_name
 from astrid.settings import Settings
-from astrid.sources import SOURCES
+from astrid.sources import BUDGETS, SOURCES
 from astrid.store import Store, migrate, open_embedded, open_store
 from astrid.timeline import Timeline
 from astrid.watchlist import load_watchlist
@@ -144,7 +144,7 @@ def local_exchanges() -> ExchangeFor:
     budgets: dict[tuple[str, str], Budget] = {}
 
     def exchange_for(upstream: str, name: str) -> Exchange:
-        budget = budgets.setdefault((upstream, name), Budget(SPECS[upstream]))
+        budget = budgets.setdefault((upstream, name), Budget(BUDGETS[upstream]))
 
         async def exchange(
             receipts: Sequence[Receipt], unused: Sequence[int], bucket: str, cost: int, want: int, now_s: float

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     npm_url: str = Field("https://api.npmjs.org", description="npm download counts")
     huggingface_url: str = Field("https://huggingface.co", description="Hugging Face Hub")
     depsdev_url: str = Field("https://api.deps.dev", description="deps.dev")
+    dockerhub_url: str = Field("https://hub.docker.com", description="Docker Hub")
     gharchive_url: str = Field("https://data.gharchive.org", description="GH Archive hour files")
     archive_url: str | None = Field(
         None, description="server of archived daily snapshots, <url>/<origin>/<YYYY-MM>.csv; unset: none are imported"
@@ -125,6 +126,7 @@ class Settings(BaseSettings):
             "npm": self.npm_url,
             "huggingface": self.huggingface_url,
             "depsdev": self.depsdev_url,
+            "dockerhub": self.dockerhub_url,
             "gharchive": self.gharchive_url,
         }
         return urls | ({"archive": self.archive_url} if self.archive_url else {})

@@ -146,7 +146,9 @@ async def read_missing(
     days: dict[str, dict[int, frozenset[date]]] = {}
     newest: dict[str, dict[int, date]] = {}
     for metric in METRICS:
-        source = SOURCES[metric.source]
+        source = SOURCES.get(metric.source)
+        if source is None:
+            continue
         entity_ids = universe.entity_ids
         missing = await store.read_missing(metric.metric_id, entity_ids, first, day)
         tracked = {e.entity_id for e in universe.entities(source.key)}

@@ -12,8 +12,7 @@ from datetime import date, timedelta
 from math import ceil
 
 from astrid.models import Batch, Entity
-from astrid.ratelimit import SPECS
-from astrid.sources import SOURCES
+from astrid.sources import BUDGETS, SOURCES
 from astrid.sources.source import Source, Task
 
 HN_FINAL_DAYS = 3
@@ -144,7 +143,7 @@ def cost_plan(batches: Sequence[Batch], credentials: Mapping[str, int]) -> list[
             continue
         hours = 0.0
         budgets = max(1, credentials.get(source.upstream, 1))
-        for bucket_name, bucket in SPECS[source.upstream].buckets.items():
+        for bucket_name, bucket in BUDGETS[source.upstream].buckets.items():
             of_bucket = [b for b in own if source.tasks[b.task].bucket == bucket_name]
             requests = sum(b.requests for b in of_bucket)
             points = sum(b.points for b in of_bucket)

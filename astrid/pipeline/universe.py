@@ -35,6 +35,7 @@ class Universe:
 
         ``repository``: key = node id or empty, names = today's name, then the watchlist's and former ones.
         ``package``: key = names[0] = the first PyPI package, the one that is measured.
+        ``npm``, ``huggingface``, ``dockerhub``: names = the identifiers there, key = the first, which is measured.
         ``rules``: names = ``url:`` and ``name:`` rules.
         """
         found = []
@@ -50,6 +51,8 @@ class Universe:
                 found.append(Entity(entity_id, project.slug, upstream_id, tuple(spelled)))
             elif key == "package" and project.pypi:
                 found.append(Entity(entity_id, project.slug, project.pypi[0], (project.pypi[0],)))
+            elif key in ("npm", "huggingface", "dockerhub") and (stated := project.identifiers(key)):
+                found.append(Entity(entity_id, project.slug, stated[0], stated))
             elif key == "rules" and (project.hn_urls or project.hn_names):
                 rules = (*(f"url:{u}" for u in project.hn_urls), *(f"name:{n}" for n in project.hn_names))
                 found.append(Entity(entity_id, project.slug, project.slug, rules))

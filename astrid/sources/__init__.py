@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from astrid.limits import BudgetSpec
 from astrid.sources import archive, clickhouse, github, hackernews, pypistats
 from astrid.sources.source import Source, Task
 
@@ -15,4 +16,9 @@ SOURCES: Final[dict[str, Source]] = {
     s.name: s for s in (github.SOURCE, hackernews.SOURCE, pypistats.SOURCE, clickhouse.SOURCE, archive.SOURCE)
 }
 
-__all__ = ["SOURCES", "Source", "Task"]
+BUDGETS: Final[dict[str, BudgetSpec]] = {
+    upstream: budget for source in SOURCES.values() for upstream, budget in source.budgets.items()
+}
+"""What each upstream allows one credential."""
+
+__all__ = ["BUDGETS", "SOURCES", "Source", "Task"]

@@ -14,6 +14,7 @@ from typing import Final
 
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, Unavailable
+from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Observations, Request, Response, Steps
 from astrid.sources.source import Source, Task
 
@@ -94,4 +95,5 @@ SOURCE: Final = Source(
     tasks={"month": Task("month", ("github_stars", "github_forks"), "dated", "core", 100_000, 31, 2)},
     crawl=crawl,
     concurrency=2,
+    budgets={"archive": BudgetSpec({"core": BucketSpec((Window(20, 1.0),))}, concurrency=4)},
 )

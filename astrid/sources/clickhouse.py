@@ -15,6 +15,7 @@ import orjson
 
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, TooLarge, Unavailable
+from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Gap, Observations, Request, Response, Steps
 from astrid.sources.source import Source, Task, days_between
 
@@ -112,4 +113,5 @@ SOURCE: Final = Source(
     tasks={"daily": Task("daily", ("pypi_downloads",), "dated", "core", 1, MAX_ROWS, 2)},
     crawl=crawl,
     concurrency=2,
+    budgets={"clickhouse": BudgetSpec({"core": BucketSpec((Window(10, 1.0),))}, concurrency=2)},
 )

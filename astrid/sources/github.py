@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, RateLimited, TooLarge, Unavailable
+from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Entity, Gap, Identity, Observations, Request, Response, Steps
 from astrid.sources.source import PATIENCE, Source, Task, days_between
 
@@ -320,9 +321,19 @@ SOURCE: Final = Source(
     upstream="github",
     key="repository",
     tasks={
-        "counts": Task("counts", ("github_stars", "github_forks"), "snapshot", "graphql", 100, 1, 1),
-        "history": Task("history", ("github_stars_gained",), "dated", "core", 10, 10_000, 10),
+        "counts": Task("counts", ("github_stars", "github_forks"), "snapshot", "graphql", 100, 1, 1, cadence_days=1),
+        "history": Task("history", ("github_stars_gained",), "dated", "core", 10, 10_000, 10, cadence_days=7, lookback_days=14),
     },
     crawl=crawl,
     concurrency=12,
+    budgets={
+        "github": BudgetSpec(
+            {
+                "core": BucketSpec((Window(900, 60.0),), 5000),
+                "graphql": BucketSpec((Window(2000, 60.0),), 5000),
+                "search": BucketSpec((Window(30, 60.0),)),
+            },
+            concurrency=90,  # GitHub allows 100, shared by REST and GraphQL
+        )
+    },
 )

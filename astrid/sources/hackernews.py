@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, Unavailable
+from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Entity, Observations, Request, Response, Steps, Story
 from astrid.sources.source import Source, Task, days_between
 from astrid.watchlist.matching import StoryMatcher
@@ -153,7 +154,11 @@ SOURCE: Final = Source(
     name="hackernews",
     upstream="hn_algolia",
     key="rules",
-    tasks={"window": Task("window", ("hn_points", "hn_stories"), "dated", "core", 100_000, 31, 3)},
+    tasks={"window": Task("window", ("hn_points", "hn_stories"), "dated", "core", 100_000, 31, 3, cadence_days=1, lookback_days=3)},
     crawl=crawl,
     concurrency=4,
+    budgets={
+        "hn_algolia": BudgetSpec({"core": BucketSpec((Window(9_800, 3600.0),))}, concurrency=4),
+        "hn_firebase": BudgetSpec({"core": BucketSpec((Window(60, 1.0),))}, concurrency=20),
+    },
 )

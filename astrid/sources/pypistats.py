@@ -12,6 +12,7 @@ from typing import Final
 
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, Unavailable
+from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Gap, Observations, Request, Response, Steps
 from astrid.sources.source import PATIENCE, Source, Task, days_between
 
@@ -89,7 +90,8 @@ SOURCE: Final = Source(
     name="pypistats",
     upstream="pypistats",
     key="package",
-    tasks={"overall": Task("overall", ("pypi_downloads",), "dated", "core", 10, DAYS_KEPT, 10)},
+    tasks={"overall": Task("overall", ("pypi_downloads",), "dated", "core", 10, DAYS_KEPT, 10, cadence_days=1, lookback_days=DAYS_KEPT)},
     crawl=crawl,
     concurrency=4,
+    budgets={"pypistats": BudgetSpec({"core": BucketSpec((Window(5, 1.0), Window(30, 60.0)))}, concurrency=4)},
 )

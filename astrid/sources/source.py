@@ -8,9 +8,12 @@ from datetime import date, timedelta
 from typing import Final, Literal
 
 from astrid.catalog import METRIC_BY_NAME, Timing
+from astrid.limits import BudgetSpec
 from astrid.models import Batch, Entity, Gap, Steps
 
-Key = Literal["repository", "package", "rules"]
+Key = Literal["repository", "package", "npm", "huggingface", "dockerhub", "rules"]
+"""What a source's entities are called by: a GitHub repository, a PyPI package, an identifier of that platform in the
+watchlist, or the rules that find a project in stories."""
 
 PATIENCE: Final = 3
 """Where one entity costs one request, an answer that cannot be read fails the batch this often; from then on it
@@ -23,6 +26,8 @@ class Task:
 
     ``metrics`` are the series that it fills, ``entities_per_batch`` and ``days_per_batch`` how much
     one batch holds, ``requests_per_batch`` and ``points_per_request`` what a full one is expected to cost.
+    ``cadence_days`` says how often a night asks for an entity: 0 never (backfills only), 1 every night, 7 each entity
+    once in seven nights; ``lookback_days`` how many days back such a batch asks for, the night's day included.
     """
 
     name: str
@@ -33,14 +38,16 @@ class Task:
     days_per_batch: int
     requests_per_batch: float
     points_per_request: int = 1
+    cadence_days: int = 0
+    lookback_days: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """One upstream, or one way into it.
 
-    ``key`` says what its batches' entities are called by; ``upstream`` which base URL and budget it
-    uses; ``concurrency`` how many batches one worker holds at a time.
+    ``key`` says what its batches' entities are called by; ``budgets`` what each upstream that it asks allows one
+    credential, its own ``upstream`` among them; ``concurrency`` how many batches one worker holds at a time.
     """
 
     name: str
@@ -49,6 +56,7 @@ class Source:
     tasks: Mapping[str, Task]
     crawl: Callable[[Batch], Steps]
     concurrency: int
+    budgets: Mapping[str, BudgetSpec]
 
 
 def expected_gaps(batch: Batch, task: Task, reason: str, *, retry: bool) -> tuple[Gap, ...]:

@@ -24,8 +24,8 @@ CATEGORIES: Final = (
 )
 """The closed set of categories; a project has exactly one, the one that its users would look under."""
 
-PLATFORMS: Final = ("github", "pypi", "npm", "huggingface", "hackernews")
-PROVEN_FIELDS: Final = ("github", "former_github", "pypi", "npm", "huggingface", "hn_urls", "hn_names")
+PLATFORMS: Final = ("github", "pypi", "npm", "huggingface", "dockerhub", "hackernews")
+PROVEN_FIELDS: Final = ("github", "former_github", "pypi", "npm", "huggingface", "dockerhub", "hn_urls", "hn_names")
 """The fields whose identifiers need evidence."""
 
 
@@ -48,6 +48,7 @@ class Project:
     pypi: tuple[str, ...]
     npm: tuple[str, ...]
     huggingface: tuple[str, ...]
+    dockerhub: tuple[str, ...]
     hn_urls: tuple[str, ...]
     hn_names: tuple[str, ...]
     evidence: Mapping[str, str]

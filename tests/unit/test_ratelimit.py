@@ -13,25 +13,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Response
 from astrid.ratelimit import (
     ANSWER_S,
     FIRST_BACKOFF_S,
     LEASE_S,
     MAX_BACKOFF_S,
-    SPECS,
-    BucketSpec,
     Budget,
-    BudgetSpec,
     Receipt,
     Signal,
-    Window,
     rank_tokens,
     read_github_signal,
     read_plain_signal,
     read_retry_after,
     token_name,
 )
+from astrid.sources import BUDGETS
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "samples"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="../shared/samples is not there")
@@ -120,8 +118,8 @@ class TestWindows:
 
     @pytest.mark.parametrize("upstream", ["pypistats", "clickhouse", "archive"])
     def test_the_real_specs(self, seed: int, upstream: str) -> None:
-        server, _ = replay(SPECS[upstream], random.Random(f"{seed} {upstream}"), 100, 0.3)
-        assert server.most_open <= SPECS[upstream].concurrency
+        server, _ = replay(BUDGETS[upstream], random.Random(f"{seed} {upstream}"), 100, 0.3)
+        assert server.most_open <= BUDGETS[upstream].concurrency
 
     def test_the_budget_is_used_up_not_only_kept(self, seed: int) -> None:
         spec = BudgetSpec({"core": BucketSpec((Window(5, 1.0), Window(30, 60.0)))}, concurrency=4)
@@ -151,7 +149,7 @@ class TestWindows:
         assert len(budget.acquire("core", 1, 99, now_s + 1.0).permit_ids) == 5
 
     def test_concurrency_is_shared_by_the_buckets(self) -> None:
-        budget = Budget(SPECS["github"])
+        budget = Budget(BUDGETS["github"])
         rest = budget.acquire("core", 1, 60, START)
         graphql = budget.acquire("graphql", 1, 60, START)
         assert (len(rest.permit_ids), len(graphql.permit_ids)) == (60, 30)
@@ -160,7 +158,7 @@ class TestWindows:
 
     def test_unknown_bucket(self) -> None:
         with pytest.raises(KeyError):
-            Budget(SPECS["archive"]).acquire("graphql", 1, 1, START)
+            Budget(BUDGETS["archive"]).acquire("graphql", 1, 1, START)
 
 
 class TestLeases:
@@ -176,11 +174,11 @@ class TestLeases:
         assert not budget.acquire("core", 1, 1, START + LEASE_S + 61).permit_ids
 
     def test_a_permit_may_not_start_so_late_that_its_lease_ends_first(self) -> None:
-        grant = Budget(SPECS["archive"]).acquire("core", 1, 1, START)
+        grant = Budget(BUDGETS["archive"]).acquire("core", 1, 1, START)
         assert grant.expires_s == START + LEASE_S - ANSWER_S
 
     def test_a_late_receipt_still_teaches(self) -> None:
-        budget = Budget(SPECS["github"])
+        budget = Budget(BUDGETS["github"])
         (permit,) = budget.acquire("core", 1, 1, START).permit_ids
         budget.acquire("core", 1, 1, START + LEASE_S)
         budget.settle(Receipt(permit, Signal("dead"), START + LEASE_S + 1))
@@ -262,7 +260,7 @@ class TestPrimary:
         assert budget.acquire("graphql", 1, 1, START).permit_ids
 
     def test_a_refusal_of_a_bucket_without_primary_limit_blocks_the_credential(self) -> None:
-        budget = Budget(SPECS["github"])
+        budget = Budget(BUDGETS["github"])
         (permit,) = budget.acquire("search", 1, 1, START).permit_ids
         budget.settle(Receipt(permit, Signal("primary"), START))
         assert budget.acquire("core", 1, 1, START).wait_s >= 60
@@ -295,7 +293,7 @@ class TestSecondary:
             budget.settle(Receipt(permit, Signal("secondary", retry_after_s), at_s))
 
     def test_retry_after_is_kept_and_blocks_all_buckets(self) -> None:
-        budget = Budget(SPECS["github"])
+        budget = Budget(BUDGETS["github"])
         self.block(budget, START, 30.0)
         for bucket in ("core", "graphql", "search"):
             assert budget.acquire(bucket, 1, 1, START).wait_s == pytest.approx(31.0)
@@ -303,7 +301,7 @@ class TestSecondary:
         assert budget.acquire("core", 1, 1, START + 31.0).permit_ids
 
     def test_without_a_time_the_pause_doubles_up_to_an_hour(self) -> None:
-        budget, now_s, waits = Budget(SPECS["github"], jitter=(0.0,)), START, []
+        budget, now_s, waits = Budget(BUDGETS["github"], jitter=(0.0,)), START, []
         for _ in range(9):
             self.block(budget, now_s)
             waits.append(budget.acquire("core", 1, 1, now_s).wait_s)
@@ -312,19 +310,19 @@ class TestSecondary:
         assert waits[6:] == pytest.approx([MAX_BACKOFF_S] * 3)
 
     def test_many_refusals_of_one_moment_are_one_strike(self) -> None:
-        budget = Budget(SPECS["github"], jitter=(0.0,))
+        budget = Budget(BUDGETS["github"], jitter=(0.0,))
         self.block(budget, START, requests=90)
         assert budget.acquire("core", 1, 1, START).wait_s == pytest.approx(60.0)
 
     def test_a_longer_pause_stands_whatever_comes_after_it(self) -> None:
-        budget = Budget(SPECS["github"], jitter=(0.0,))
+        budget = Budget(BUDGETS["github"], jitter=(0.0,))
         one, two = budget.acquire("core", 1, 2, START).permit_ids
         budget.settle(Receipt(one, Signal("secondary", 600.0), START))
         budget.settle(Receipt(two, Signal("secondary", 5.0), START + 1))
         assert budget.acquire("core", 1, 1, START + 1).wait_s == pytest.approx(600.0)
 
     def test_only_an_answer_after_the_pause_forgives(self) -> None:
-        budget = Budget(SPECS["github"], jitter=(0.0,))
+        budget = Budget(BUDGETS["github"], jitter=(0.0,))
         struck, early = budget.acquire("core", 1, 2, START).permit_ids
         budget.settle(Receipt(struck, Signal("secondary"), START))
         budget.settle(Receipt(early, Signal("ok"), START + 1))
@@ -337,13 +335,13 @@ class TestSecondary:
 
     def test_jitter_only_lengthens(self) -> None:
         for jitter in (0.0, 0.5, 0.999):
-            budget = Budget(SPECS["github"], jitter=(jitter,))
+            budget = Budget(BUDGETS["github"], jitter=(jitter,))
             self.block(budget, START)
             assert 60.0 <= budget.acquire("core", 1, 1, START).wait_s <= 75.0
 
 
 def test_a_dead_token_grants_nothing_ever_again() -> None:
-    budget = Budget(SPECS["github"])
+    budget = Budget(BUDGETS["github"])
     one, two = budget.acquire("core", 1, 2, START).permit_ids
     budget.settle(Receipt(one, Signal("dead"), START))
     budget.settle(Receipt(two, Signal("ok"), START + 1))
