@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -26,45 +27,19 @@ from astrid.errors import AstridError, ConfigError
 from astrid.http import Exchange
 from astrid.models import Batch
 from astrid.pipeline.night import Watch
-from astrid.ratelimit import Budget, Grant, Receipt
-from astrid.runtime import CrawlWorker, ExchangeFor, ScoreWorker, credentials_of
+from astrid.ratelimit import Ask, Grant, Receipt
+from astrid.runtime import CrawlWorker, ScoreWorker, credential_names, make_budget, read_token_users
 from astrid.settings import Settings
-from astrid.sources import BUDGETS, SOURCES
-from astrid.timeline import Timeline
+from astrid.sources import SOURCES
+from astrid.timeline import NIGHT_START, Timeline
 
 log = logging.getLogger(__name__)
 
+NIGHT_S: Final = NIGHT_START.hour * 3600.0
+"""The second of the UTC day at which live budgets expect the nightly."""
+
 NAMESPACE: Final = "astrid"
 """Where the token actors of live runs stand, shared by nightly and backfills of one cluster."""
-
-
-class BudgetKeeper:
-    """A :class:`~astrid.ratelimit.Budget` that an actor holds. A restarted one knows of no earlier request;
-    the headers of the next answers correct it where the upstream has any.
-    """
-
-    def __init__(self, upstream: str) -> None:
-        self._budget = Budget(BUDGETS[upstream])
-
-    def exchange(
-        self, receipts: Sequence[Receipt], unused: Sequence[int], bucket: str, cost: int, want: int, now_s: float
-    ) -> Grant:
-        """See :meth:`astrid.ratelimit.Budget.exchange`."""
-        return self._budget.exchange(receipts, unused, bucket, cost, want, now_s)
-
-    def spent(self) -> dict[str, int]:
-        """Return the points spent per bucket."""
-        return dict(self._budget.points_spent)
-
-
-TokenActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(BudgetKeeper)
-# Keyword dictionaries, because the types of ``ray.remote`` do not know max_concurrency.
-_BROKER: Final[dict[str, Any]] = {"num_cpus": 0, "max_concurrency": 256}
-_CRAWL: Final[dict[str, Any]] = {"num_cpus": 0.1, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 4}
-_SCORE: Final[dict[str, Any]] = {"num_cpus": 0.5, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 2}
-BrokerActor = ray.remote(**_BROKER)(MemoryBroker)
-CrawlActor = ray.remote(**_CRAWL)(CrawlWorker)
-ScoreActor = ray.remote(**_SCORE)(ScoreWorker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +57,69 @@ class ActorName:
 @lru_cache(maxsize=256)
 def _find(name: str, namespace: str) -> Any:
     return ray.get_actor(name, namespace)
+
+
+class BudgetKeeper:
+    """One token's end of its user's budget: of a user's tokens the first keeps the :class:`~astrid.ratelimit.Budget`,
+    the others hand on to it.
+
+    A keeper that was restarted knows of no earlier request: it takes every window for full, and where the upstream
+    tells what is left, it asks before it grants.
+
+    Parameters
+    ----------
+    upstream, user
+        Whose budget it is.
+    leader
+        The keeper of the user's first token; None: this is it.
+    night_s
+        The second of the UTC day at which a nightly is expected, or None.
+    """
+
+    def __init__(self, upstream: str, user: str, leader: ActorName | None, night_s: float | None) -> None:
+        self._upstream = upstream
+        self._leader = leader
+        # Receipts of an earlier life's permits must not be taken for this one's.
+        self._budget = make_budget(upstream, user, first_id=secrets.randbits(52), night_s=night_s)
+        self._is_cold = ray.get_runtime_context().was_current_actor_reconstructed
+        self._gauge = Gauge(*metrics.TOKENS_QUARANTINED, tag_keys=("upstream",))
+        self._gauge.set(0, {"upstream": upstream})
+
+    async def follow(self, leader: ActorName | None) -> None:
+        """Take another keeper for the user's first one from now on; None: keep the budget here."""
+        self._leader = leader
+
+    async def exchange(
+        self, receipts: Sequence[Receipt], unused: Sequence[int], ask: Ask | None, now_s: float
+    ) -> Grant:
+        """See :meth:`astrid.ratelimit.Budget.exchange`."""
+        if self._leader is not None:
+            grant: Grant = await self._leader.find().exchange.remote(receipts, unused, ask, now_s)
+            return grant
+        if self._is_cold:
+            self._budget.begin_full(now_s)
+            self._is_cold = False
+        grant = self._budget.exchange(receipts, unused, ask, now_s)
+        if receipts:
+            self._gauge.set(len(self._budget.quarantined), {"upstream": self._upstream})
+        return grant
+
+    async def spent(self) -> dict[str, tuple[int, int]]:
+        """Return (points, requests) per bucket since this keeper began; nothing where another one keeps the budget."""
+        if self._leader is not None:
+            return {}
+        sent = self._budget.requests_sent
+        return {bucket: (points, sent[bucket]) for bucket, points in self._budget.points_spent.items()}
+
+
+TokenActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(BudgetKeeper)
+# Keyword dictionaries, because the types of ``ray.remote`` do not know max_concurrency.
+_BROKER: Final[dict[str, Any]] = {"num_cpus": 0, "max_concurrency": 256}
+_CRAWL: Final[dict[str, Any]] = {"num_cpus": 0.1, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 4}
+_SCORE: Final[dict[str, Any]] = {"num_cpus": 0.5, "max_restarts": -1, "max_task_retries": -1, "max_concurrency": 2}
+BrokerActor = ray.remote(**_BROKER)(MemoryBroker)
+CrawlActor = ray.remote(**_CRAWL)(CrawlWorker)
+ScoreActor = ray.remote(**_SCORE)(ScoreWorker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +154,22 @@ class RemoteBroker:
 
 @dataclass(frozen=True, slots=True)
 class RemoteBudgets:
-    """The token actors by (upstream, credential): an :data:`~astrid.runtime.ExchangeFor` that may travel."""
+    """The token actors by (upstream, credential): an :class:`~astrid.runtime.ExchangeFor` that may travel."""
 
     places: Mapping[tuple[str, str], ActorName]
+    users: Mapping[str, str]
 
     def __call__(self, upstream: str, name: str) -> Exchange:
         place = self.places[upstream, name]
 
-        async def exchange(
-            receipts: Sequence[Receipt], unused: Sequence[int], bucket: str, cost: int, want: int, now_s: float
-        ) -> Grant:
-            grant: Grant = await place.find().exchange.remote(list(receipts), list(unused), bucket, cost, want, now_s)
+        async def exchange(receipts: Sequence[Receipt], unused: Sequence[int], ask: Ask | None, now_s: float) -> Grant:
+            grant: Grant = await place.find().exchange.remote(list(receipts), list(unused), ask, now_s)
             return grant
 
         return exchange
+
+    def user(self, upstream: str, name: str) -> str:
+        return self.users.get(name, name) if upstream == "github" else name
 
 
 @dataclass(slots=True)
@@ -138,7 +178,7 @@ class Pool:
 
     settings: Settings
     broker: Broker | None
-    budgets: ExchangeFor
+    budgets: RemoteBudgets
     owned: list[Any] = field(default_factory=list)
     crawlers: dict[str, list[Any]] = field(default_factory=dict)
     scorer: Any = None
@@ -163,6 +203,17 @@ class Pool:
         with _translated("crawl"):
             await asyncio.gather(*calls)
 
+    async def spent(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return (points, requests) per (upstream, bucket), over all users, since the token actors began."""
+        places = self.budgets.places
+        books = await asyncio.gather(*(place.find().spent.remote() for place in places.values()))
+        sums: dict[tuple[str, str], tuple[int, int]] = {}
+        for (upstream, _), book in zip(places, books, strict=True):
+            for bucket, (points, requests) in book.items():
+                points_so_far, requests_so_far = sums.get((upstream, bucket), (0, 0))
+                sums[upstream, bucket] = (points_so_far + points, requests_so_far + requests)
+        return sums
+
     async def score(self, run_id: int, day: date, timeline: Timeline) -> int:
         """Let the score actor score a day; errors as in :meth:`crawl`."""
         with _translated("score"):
@@ -179,28 +230,16 @@ async def open_pool(
     ``shared`` token actors outlive the driver, so that nightly and backfills of a cluster spend from one
     budget; a replayed night keeps its own.
     """
-    places: dict[tuple[str, str], ActorName] = {}
-    upstreams = sorted({SOURCES[s].upstream for s in sources})
+    upstreams = sorted({u for s in sources for u in SOURCES[s].budgets})
     own = ray.get_runtime_context().namespace
     owned: list[Any] = []
-
-    def start(upstream: str, name: str) -> Exchange:
-        label = f"TokenActor:{upstream}" + (f":{name}" if name != upstream else "")
-        options: dict[str, Any] = {"name": label, "namespace": own}
-        if shared:
-            options |= {"namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-        places[upstream, name] = ActorName(label, options["namespace"])
-        handle = TokenActor.options(**options).remote(upstream)
-        if not shared:
-            owned.append(handle)
-        return RemoteBudgets(places)(upstream, name)
-
-    credentials_of(settings, upstreams, start)
+    users = await read_token_users(settings) if "github" in upstreams else {}
+    budgets = await _start_budgets(settings, upstreams, users, owned, NAMESPACE if shared else own, shared=shared)
     broker: Broker | None = None
     if settings.broker_url.get_secret_value().startswith("memory://"):
         owned.append(BrokerActor.options(name="BrokerActor").remote())
         broker = RemoteBroker(ActorName("BrokerActor", own))
-    pool = Pool(settings, broker, RemoteBudgets(places), owned)
+    pool = Pool(settings, broker, budgets, owned)
     for source in sources:
         pool.add_crawlers(source, crawlers)
     pool.scorer = ScoreActor.options(name="ScoreActor").remote(settings)
@@ -213,6 +252,37 @@ async def open_pool(
         pool.crawlers.clear()
         pool.scorer = None
         _find.cache_clear()
+
+
+async def _start_budgets(
+    settings: Settings,
+    upstreams: Sequence[str],
+    users: Mapping[str, str],
+    owned: list[Any],
+    space: str,
+    *,
+    shared: bool,
+) -> RemoteBudgets:
+    """Start a token actor per credential, or find it, and tell each who keeps its user's budget."""
+    names = credential_names(settings, upstreams)
+    places = {
+        (upstream, name): ActorName(f"TokenActor:{upstream}" + (f":{name}" if name != upstream else ""), space)
+        for upstream, name in names
+    }
+    budgets = RemoteBudgets(places, users)
+    leaders: dict[tuple[str, str], ActorName] = {}
+    for upstream, name in names:
+        place, user = places[upstream, name], budgets.user(upstream, name)
+        options: dict[str, Any] = {"name": place.name, "namespace": space}
+        if shared:
+            options |= {"lifetime": "detached", "get_if_exists": True}
+        first = leaders.setdefault((upstream, user), place)
+        leader = None if first == place else first
+        handle: Any = TokenActor.options(**options).remote(upstream, user, leader, NIGHT_S if shared else None)
+        if not shared:
+            owned.append(handle)
+        await handle.follow.remote(leader)  # one that was there before may have had another
+    return budgets
 
 
 @asynccontextmanager

@@ -33,5 +33,9 @@ OPEN_GAPS: Final = Gauge(
 BATCHES_TOTAL: Final = ("astrid_batches_total", "Batches planned in the current run, by source.")
 BATCHES_DONE: Final = ("astrid_batches_done", "Batches of the current run that have ended, by source.")
 TOKENS_DEAD: Final = ("astrid_tokens_dead", "Tokens that the upstream refuses for good, by upstream.")
+TOKENS_QUARANTINED: Final = (
+    "astrid_tokens_quarantined",
+    "Tokens in quarantine because the upstream refuses them, by upstream.",
+)
 REQUESTS: Final = ("astrid_requests", "Requests sent, by upstream and class of answer.")
 """Names and help texts of what actors and drivers report through Ray."""

@@ -1,9 +1,9 @@
-"""What one credential may still ask of an upstream: a pure state machine, time is an argument.
+"""What one user may still ask of an upstream: a pure state machine, time is an argument.
 
-A *budget* belongs to one token, or to this machine's address where an upstream counts addresses.
-It has buckets (GitHub: core, graphql, search); a bucket has sliding windows, and on GitHub also a
-primary limit that the answers' headers drive. A worker leases permits, sends at most that many
-requests, and hands back a receipt for each.
+A *budget* belongs to one user of an upstream, or to this machine's address where an upstream counts addresses.
+It has buckets (GitHub: core, graphql, search); a bucket has sliding windows, and on GitHub also a primary limit
+that the answers' headers drive. The user's tokens are credentials over it: each can be refused by itself, all spend
+the same points. A worker leases permits, sends at most that many requests, and hands back a receipt for each.
 
 A permit counts against a sliding window from the moment it is granted until one window after its
 *answer*. The server saw the request in between, so no latency can push a client that was granted
@@ -16,15 +16,24 @@ API"; pypistats.org `views/api.py`; Hacker News Search API page.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Sequence
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from typing import Final, Literal
+from typing import Final
 
 from astrid.limits import BucketSpec, BudgetSpec
-from astrid.models import Response
+from astrid.models import Request
+from astrid.signals import Signal
+
+NIGHTLY: Final = "nightly"
+"""The lane that is never kept waiting by another one."""
+
+NIGHTLY_SHARE: Final = 0.5
+"""While a nightly works or is expected, other lanes leave it this share of every limit, less what it has used."""
+
+NIGHTLY_IDLE_S: Final = 900.0
+"""A nightly that has asked for nothing during so many seconds is over, and other lanes may have all."""
 
 LEASE_S: Final = 900.0
 """A permit whose receipt never comes (a killed worker) counts as answered after this many seconds."""
@@ -36,48 +45,148 @@ RESET_JITTER_S: Final = 5.0
 """Answers of one primary window may state its end a few seconds apart; a later end is the next window's."""
 
 PRIMARY_PERIOD_S: Final = 3600.0
+BUSY_PERIOD_S: Final = 60.0
+FIRST_BUSY_MS: Final = 500
+"""What an answer is taken to cost of the upstream's processors before any was seen."""
+
 FIRST_BACKOFF_S: Final = 60.0
 MAX_BACKOFF_S: Final = 3600.0
+MAX_PAUSE_S: Final = 86_400.0
+"""No upstream means a longer pause than a day, whatever number its header holds."""
 
-Verdict = Literal["ok", "primary", "secondary", "dead"]
+FIRST_QUARANTINE_S: Final = 900.0
+MAX_QUARANTINE_S: Final = 86_400.0
+
+POLL_S: Final = 0.05
+PROBE_POLL_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
-    """What one answer says about the budget. ``reset_s`` is epoch seconds, ``points`` what it cost."""
+class Ask:
+    """What a worker wants: up to ``want`` permits of ``cost`` points for one token and lane.
 
-    verdict: Verdict = "ok"
-    retry_after_s: float | None = None
-    limit: int | None = None
-    remaining: int | None = None
-    reset_s: float | None = None
+    ``lease_s`` is how long the permits may stay away, ``answer_s`` the end of it in which no request may start;
+    both in the run's seconds, so a worker on a fast clock asks for more of them.
+    """
+
+    bucket: str
+    cost: int = 1
+    want: int = 1
+    token: str = ""
+    lane: str = NIGHTLY
+    lease_s: float = LEASE_S
+    answer_s: float = ANSWER_S
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The end of one permit: which, what the answer said (None: no answer came), and when."""
+    """The end of one permit: which, what the answer said (None: no answer came), when, and after how long.
+
+    ``took_s`` is in real seconds, the upstream's processors know no other; ``readings`` is what a probe read per
+    bucket.
+    """
 
     permit_id: int
     signal: Signal | None
     at_s: float
+    took_s: float = 0.0
+    readings: Mapping[str, Signal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Permits to send requests until ``expires_s``; or none, and when to ask again."""
+    """Permits to send requests until ``expires_s``; or none, and when to ask again.
+
+    With ``probe`` the one permit is for that request and no other: its receipt tells what the token is worth.
+    ``dead``: the token is in quarantine for ``wait_s``.
+    """
 
     permit_ids: tuple[int, ...] = ()
     expires_s: float = 0.0
     wait_s: float = 0.0
     reason: str = ""
     dead: bool = False
+    probe: Request | None = None
 
 
 @dataclass(slots=True)
 class _Lease:
+    token: str
     bucket: str
     cost: int
+    lane: str
+    busy_ms: int
     expires_s: float
+    probe: bool = False
+
+    @property
+    def nightly(self) -> bool:
+        return self.lane == NIGHTLY
+
+
+@dataclass(slots=True)
+class _Token:
+    """The standing of one token: sound, doubted (one refusal, to be confirmed by a probe), or in quarantine."""
+
+    doubted: bool = False
+    probing: bool = False
+    silences: int = 0
+    probe_after_s: float = 0.0
+    refusals: int = 0
+    quarantined_until_s: float | None = None
+    reason: str = ""
+
+
+def _room(limit: float, *, guarded: bool, nightly_used: float) -> float:
+    """Return how much of a limit a lane may fill: under guard what the nightly has not used of its share stays free."""
+    return limit - max(0.0, math.ceil(NIGHTLY_SHARE * limit) - nightly_used) if guarded else limit
+
+
+@dataclass(slots=True)
+class _Meter:
+    """One sliding window over amounts: requests, or milliseconds of the upstream's processors."""
+
+    limit: int
+    period_s: float
+    ended: deque[tuple[float, int, bool]] = field(default_factory=deque)
+    used: int = 0
+    pending: int = 0
+    nightly: int = 0
+
+    def wait_s(self, amount: int, now_s: float, guarded: bool) -> float:
+        """Return the seconds until ``amount`` more fits; 0 if it fits now."""
+        while self.ended and self.ended[0][0] + self.period_s <= now_s:
+            _, gone, was_nightly = self.ended.popleft()
+            self.used -= gone
+            self.nightly -= gone if was_nightly else 0
+        if not self.used + self.pending:
+            return 0.0  # also what is larger than the window must go some day
+        over = self.used + self.pending + amount - _room(self.limit, guarded=guarded, nightly_used=self.nightly)
+        if over <= 0:
+            return 0.0
+        for at_s, ended, was_nightly in self.ended:
+            # What the nightly's oldest gives back belongs to the nightly.
+            over -= 0 if guarded and was_nightly else ended
+            if over <= 0:
+                return at_s + self.period_s - now_s
+        return POLL_S  # an answer must come first
+
+    def open(self, amount: int, *, nightly: bool) -> None:
+        """Count something as under way."""
+        self.pending += amount
+        self.nightly += amount if nightly else 0
+
+    def drop(self, amount: int, *, nightly: bool) -> None:
+        """Count it no more."""
+        self.pending -= amount
+        self.nightly -= amount if nightly else 0
+
+    def end(self, amount: int, at_s: float, *, nightly: bool) -> None:
+        """Count something that ended, for one period."""
+        # Receipts of several workers may arrive out of order; the deque must stay sorted.
+        self.ended.append((max(at_s, self.ended[-1][0]) if self.ended else at_s, amount, nightly))
+        self.used += amount
+        self.nightly += amount if nightly else 0
 
 
 @dataclass(slots=True)
@@ -88,40 +197,53 @@ class _Bucket:
     remaining: int = 0
     reset_s: float | None = None
     guessed_reset_s: float | None = None
-    in_flight: int = 0
     points_in_flight: int = 0
-    answered: list[deque[float]] = field(default_factory=list)
+    nightly_points: int = 0
+    busy_mean_ms: float = FIRST_BUSY_MS
+    busy_spread_ms: float = 0.0
+    meters: list[_Meter] = field(default_factory=list)
+    busy: _Meter | None = None
 
     def __post_init__(self) -> None:
-        self.answered = [deque() for _ in self.spec.windows]
+        self.meters = [_Meter(w.limit, w.period_s) for w in self.spec.windows]
+        self.busy = None if self.spec.busy_s is None else _Meter(int(self.spec.busy_s * 1000), BUSY_PERIOD_S)
         if self.spec.primary is not None:
             self.limit = self.remaining = self.spec.primary
 
-    def wait_s(self, cost: int, now_s: float) -> float:
+    @property
+    def busy_ms(self) -> int:
+        """What the next answer is taken to cost of the upstream's processors: the recent mean and its spread."""
+        return round(self.busy_mean_ms + self.busy_spread_ms)
+
+    def measure(self, busy_ms: int) -> None:
+        """Learn from what an answer took."""
+        off = busy_ms - self.busy_mean_ms
+        self.busy_spread_ms += 0.1 * (abs(off) - self.busy_spread_ms)
+        self.busy_mean_ms += 0.1 * off
+
+    def wait_s(self, cost: int, now_s: float, guarded: bool) -> float:
         """Seconds until one more request of ``cost`` points fits; 0 if it fits now."""
-        wait = 0.0
-        for window, answered in zip(self.spec.windows, self.answered, strict=True):
-            while answered and answered[0] + window.period_s <= now_s:
-                answered.popleft()
-            over = self.in_flight + len(answered) + 1 - window.limit
-            if over > 0:
-                # With enough answers the oldest one's expiry frees a place; else an answer must come first.
-                wait = max(wait, answered[over - 1] + window.period_s - now_s if over <= len(answered) else 0.05)
+        wait = max((m.wait_s(1, now_s, guarded) for m in self.meters), default=0.0)
+        if self.busy is not None:
+            wait = max(wait, self.busy.wait_s(self.busy_ms, now_s, guarded))
         if self.spec.primary is not None:
             ends_s = self.guessed_reset_s if self.reset_s is None else self.reset_s
             if ends_s is not None and now_s > ends_s + 1.0:
                 self.remaining, self.reset_s, self.guessed_reset_s, ends_s = self.limit, None, None, None
-            floor = int(self.limit * self.reserve)
-            if self.remaining - self.points_in_flight - cost < floor:
-                wait = max(wait, 1.0 if ends_s is None else ends_s + 1.5 - now_s)
+                self.nightly_points = 0
+            spendable = self.limit - int(self.limit * self.reserve)
+            kept = self.limit - _room(spendable, guarded=guarded, nightly_used=self.nightly_points)
+            if self.remaining - self.points_in_flight - cost < kept:
+                until_reset_s = 1.0 if ends_s is None else ends_s + 1.5 - now_s
+                wait = max(wait, min(until_reset_s, NIGHTLY_IDLE_S) if guarded else until_reset_s)
         return wait
 
-    def charge(self, cost: int, at_s: float) -> None:
+    def charge(self, points: int, at_s: float) -> None:
         """Count a used permit whose answer does not say what is left of the primary limit."""
         if self.reset_s is None and self.guessed_reset_s is None:
             # Requests that get no answer count too. If none ever does, the window must still end some day.
             self.guessed_reset_s = at_s + PRIMARY_PERIOD_S
-        self.remaining -= cost
+        self.remaining -= points
 
     def learn(self, signal: Signal, at_s: float) -> bool:
         """Take over what an answer says of the primary window; tell whether its request is counted thereby.
@@ -129,6 +251,8 @@ class _Bucket:
         What is said of a window that is over counts there, not here.
         """
         stated_s, known_s = signal.reset_s, self.reset_s
+        if stated_s is not None and stated_s > at_s + 2 * PRIMARY_PERIOD_S:
+            stated_s = None  # milliseconds, or nonsense: no window is that long
         counted = False
         if known_s is not None and stated_s is not None and stated_s < known_s - RESET_JITTER_S:
             return stated_s <= at_s
@@ -138,6 +262,7 @@ class _Bucket:
             if signal.remaining is not None:
                 # Answers overtake each other: inside one window the lowest figure is the latest.
                 self.remaining = signal.remaining if new_window else min(self.remaining, signal.remaining)
+                self.nightly_points = 0 if new_window and known_s is not None else self.nightly_points
                 counted = True
             if stated_s is not None:
                 self.reset_s = stated_s if known_s is None else max(stated_s, known_s)
@@ -149,97 +274,234 @@ class _Bucket:
 
 
 class Budget:
-    """The permits of one credential.
+    """The permits of one user, for all tokens and lanes.
 
     Parameters
     ----------
     spec
         What the upstream allows.
     jitter
-        Numbers in [0, 1) for the back-off, an argument so that a replay takes the same steps.
+        Draws a number from [0, 1) for each back-off, an argument so that a replay takes the same steps.
+    night_s
+        The second of the UTC day at which a nightly is expected: from one primary window before until one after,
+        its share is kept although it has not asked yet. None expects none.
+    first_id
+        Number of the first permit. A life that follows another one starts elsewhere, so that receipts of the
+        former life's permits are not taken for its own.
     """
 
-    def __init__(self, spec: BudgetSpec, jitter: Sequence[float] = (0.5,)) -> None:
+    def __init__(
+        self,
+        spec: BudgetSpec,
+        jitter: Callable[[], float] = lambda: 0.5,
+        night_s: float | None = None,
+        first_id: int = 1,
+    ) -> None:
         self._spec = spec
         self._buckets = {name: _Bucket(b, spec.reserve) for name, b in spec.buckets.items()}
+        self._busy = None if spec.busy_s is None else _Meter(int(spec.busy_s * 1000), BUSY_PERIOD_S)
+        self._tokens: dict[str, _Token] = {}
         self._leases: dict[int, _Lease] = {}
-        self._next_id = 1
+        self._next_id = first_id
+        self._seeded = spec.probe is None
         self._blocked_until_s = 0.0
         self._strikes = 0
-        self._jitter = tuple(jitter)
-        self.dead_reason: str | None = None
+        self._jitter = jitter
+        self._night_s = night_s
+        self._nightly_asked_s = -math.inf
+        self._nightly_leases = 0
         self.points_spent: dict[str, int] = dict.fromkeys(spec.buckets, 0)
-        self.requests_sent = 0
+        self.requests_sent: dict[str, int] = dict.fromkeys(spec.buckets, 0)
+        self.points_by_lane: Counter[tuple[str, str]] = Counter()
 
-    def acquire(self, bucket: str, cost: int, want: int, now_s: float) -> Grant:
-        """Grant up to ``want`` permits of ``cost`` points each, or say how long to wait.
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """The tokens that the upstream refuses, with the reason of each."""
+        return {name: t.reason for name, t in self._tokens.items() if t.quarantined_until_s is not None}
+
+    def begin_full(self, now_s: float) -> None:
+        """Take every window for full at ``now_s``: what an earlier life has sent is not known here."""
+        for bucket in self._buckets.values():
+            for meter in bucket.meters:
+                meter.end(meter.limit, now_s, nightly=False)
+
+    def acquire(self, ask: Ask, now_s: float) -> Grant:
+        """Grant up to ``ask.want`` permits, or say how long to wait.
 
         Raises
         ------
         KeyError
             If the upstream has no such bucket.
         """
-        if self.dead_reason is not None:
-            return Grant(dead=True, reason=self.dead_reason)
+        bucket = self._buckets[ask.bucket]
+        token = self._tokens.setdefault(ask.token, _Token())
         self._expire(now_s)
-        b = self._buckets[bucket]
+        nightly = ask.lane == NIGHTLY
+        if nightly:
+            self._nightly_asked_s = max(self._nightly_asked_s, now_s)
+        if token.quarantined_until_s is not None and now_s < token.quarantined_until_s:
+            return Grant(dead=True, wait_s=token.quarantined_until_s - now_s, reason=token.reason)
         if now_s < self._blocked_until_s:
             return Grant(wait_s=self._blocked_until_s - now_s, reason="the upstream asked for a pause")
+        if not self._seeded or token.doubted or token.quarantined_until_s is not None:
+            return self._acquire_probe(ask, token, now_s)
         granted: list[int] = []
         wait = 0.0
-        while len(granted) < want:
-            if len(self._leases) >= self._spec.concurrency:
-                wait = 0.05
+        guarded = not nightly and self._is_guarded(now_s)
+        while len(granted) < ask.want:
+            room = _room(self._spec.concurrency, guarded=guarded, nightly_used=self._nightly_leases)
+            if len(self._leases) >= room:
+                wait = POLL_S
                 break
-            wait = b.wait_s(cost, now_s)
+            wait = max(bucket.wait_s(ask.cost, now_s, guarded), self._busy_wait_s(bucket, now_s, guarded))
             if wait > 0:
                 break
-            self._leases[self._next_id] = _Lease(bucket, cost, now_s + LEASE_S)
-            b.in_flight += 1
-            b.points_in_flight += cost
-            granted.append(self._next_id)
-            self._next_id += 1
+            granted.append(self._lease(ask, ask.bucket, ask.cost, now_s))
         if granted:
-            return Grant(tuple(granted), now_s + LEASE_S - ANSWER_S)
-        return Grant(wait_s=max(wait, 0.01), reason=f"the {bucket} budget is spent")
+            return Grant(tuple(granted), now_s + ask.lease_s - ask.answer_s)
+        return Grant(wait_s=max(wait, 0.01), reason=f"the {ask.bucket} budget is spent")
 
-    def exchange(
-        self, receipts: Sequence[Receipt], unused: Sequence[int], bucket: str, cost: int, want: int, now_s: float
-    ) -> Grant:
-        """Take receipts and unused permits back, then grant up to ``want`` new ones (0: none), in one call."""
+    def exchange(self, receipts: Sequence[Receipt], unused: Sequence[int], ask: Ask | None, now_s: float) -> Grant:
+        """Take receipts and unused permits back, then grant what is asked for (None: nothing), in one call."""
         for receipt in receipts:
             self.settle(receipt)
         for permit_id in unused:
             self.give_back(permit_id)
-        return self.acquire(bucket, cost, want, now_s) if want else Grant()
+        return Grant() if ask is None else self.acquire(ask, now_s)
 
     def settle(self, receipt: Receipt) -> None:
         """Take a permit back and learn from its answer. A receipt of an expired permit still teaches."""
         lease = self._leases.pop(receipt.permit_id, None)
         bucket = None if lease is None else self._buckets[lease.bucket]
-        counted = receipt.signal is not None and self._learn(receipt.signal, bucket, receipt.at_s)
-        if lease is not None:
-            self._release(lease, receipt.at_s, counted)
-            self.requests_sent += 1
-            self.points_spent[lease.bucket] += lease.cost
+        for name, reading in receipt.readings.items():
+            if name in self._buckets and self._buckets[name].spec.primary is not None:
+                self._buckets[name].learn(reading, receipt.at_s)
+        signal = receipt.signal
+        counted = signal is not None and self._learn(signal, bucket, receipt.at_s)
+        if lease is None:
+            return
+        self._judge(lease, signal, receipt.at_s)
+        points = lease.cost if signal is None or signal.points is None or lease.probe else signal.points
+        self._release(lease, receipt.at_s, points, round(receipt.took_s * 1000), counted=counted)
+        self.requests_sent[lease.bucket] += 1
+        self.points_spent[lease.bucket] += points
+        self.points_by_lane[lease.lane, lease.bucket] += points
 
     def give_back(self, permit_id: int) -> None:
         """Return a permit that was never used."""
         lease = self._leases.pop(permit_id, None)
         if lease is not None:
-            b = self._buckets[lease.bucket]
-            b.in_flight -= 1
-            b.points_in_flight -= lease.cost
+            self._close(lease)
 
-    def _release(self, lease: _Lease, at_s: float, counted: bool) -> None:
-        b = self._buckets[lease.bucket]
-        b.in_flight -= 1
-        b.points_in_flight -= lease.cost
-        for answered in b.answered:
-            # Receipts of several workers may arrive out of order; the deque must stay sorted.
-            answered.append(max(at_s, answered[-1]) if answered else at_s)
-        if b.spec.primary is not None and not counted:
-            b.charge(lease.cost, at_s)
+    # Tokens
+
+    def _acquire_probe(self, ask: Ask, token: _Token, now_s: float) -> Grant:
+        probe = self._spec.probe
+        if probe is None:
+            # Nothing to ask but what is wanted: one request, as the next try after a quarantine.
+            return self._acquire_trial(ask, token, now_s)
+        waits = any(t.probing for t in self._tokens.values()) if not self._seeded else token.probing
+        if waits or now_s < token.probe_after_s:
+            return Grant(wait_s=max(PROBE_POLL_S, token.probe_after_s - now_s), reason="the token is being probed")
+        wait = max((m.wait_s(1, now_s, False) for m in self._buckets[probe.bucket].meters), default=0.0)
+        if len(self._leases) >= self._spec.concurrency:
+            wait = max(wait, POLL_S)
+        if wait > 0:
+            return Grant(wait_s=wait, reason="the token is to be probed first")
+        token.probing = True
+        permit_id = self._lease(ask, probe.bucket, 0, now_s, probe=True)
+        return Grant((permit_id,), now_s + ask.lease_s - ask.answer_s, probe=probe)
+
+    def _acquire_trial(self, ask: Ask, token: _Token, now_s: float) -> Grant:
+        if token.probing:
+            return Grant(wait_s=PROBE_POLL_S, reason="the token is being tried again")
+        wait = self._buckets[ask.bucket].wait_s(ask.cost, now_s, False)
+        if wait > 0:
+            return Grant(wait_s=wait, reason=f"the {ask.bucket} budget is spent")
+        token.probing = True
+        permit_id = self._lease(ask, ask.bucket, ask.cost, now_s, probe=True)
+        return Grant((permit_id,), now_s + ask.lease_s - ask.answer_s)
+
+    def _judge(self, lease: _Lease, signal: Signal | None, at_s: float) -> None:
+        """Take from an answer whether its token is good."""
+        token = self._tokens[lease.token]
+        refused = signal is not None and signal.verdict == "dead"
+        if not lease.probe:
+            if refused and self._spec.probe is not None:
+                token.doubted = True
+            elif refused:
+                self._quarantine(token, at_s)
+            return
+        token.probing = False
+        if signal is None:
+            token.silences = min(token.silences + 1, 6)
+            token.probe_after_s = at_s + 2.0 ** (token.silences - 1)
+            return
+        token.silences = 0
+        if refused:
+            self._quarantine(token, at_s)
+        elif signal.verdict == "ok":
+            token.doubted, token.refusals, token.quarantined_until_s, token.reason = False, 0, None, ""
+            self._seeded = True
+
+    def _quarantine(self, token: _Token, at_s: float) -> None:
+        token.refusals = min(token.refusals + 1, 10)
+        token.doubted = False
+        token.quarantined_until_s = at_s + min(FIRST_QUARANTINE_S * 2 ** (token.refusals - 1), MAX_QUARANTINE_S)
+        token.reason = "the upstream refuses this token (revoked, expired or suspended)"
+
+    # Books
+
+    def _is_guarded(self, now_s: float) -> bool:
+        if self._nightly_leases or now_s - self._nightly_asked_s < NIGHTLY_IDLE_S:
+            return True
+        if self._night_s is None:
+            return False
+        return (now_s - self._night_s + PRIMARY_PERIOD_S) % 86_400.0 < 2 * PRIMARY_PERIOD_S
+
+    def _busy_wait_s(self, bucket: _Bucket, now_s: float, guarded: bool) -> float:
+        return 0.0 if self._busy is None else self._busy.wait_s(bucket.busy_ms, now_s, guarded)
+
+    def _meters(self, bucket: _Bucket) -> list[_Meter]:
+        return [m for m in (self._busy, bucket.busy) if m is not None]
+
+    def _lease(self, ask: Ask, bucket_name: str, cost: int, now_s: float, *, probe: bool = False) -> int:
+        bucket, nightly = self._buckets[bucket_name], ask.lane == NIGHTLY
+        busy_ms = bucket.busy_ms
+        lease = _Lease(ask.token, bucket_name, cost, ask.lane, busy_ms, now_s + ask.lease_s, probe)
+        for meter in bucket.meters:
+            meter.open(1, nightly=nightly)
+        for meter in self._meters(bucket):
+            meter.open(busy_ms, nightly=nightly)
+        bucket.points_in_flight += cost
+        bucket.nightly_points += cost if nightly else 0
+        self._nightly_leases += nightly
+        self._leases[self._next_id] = lease
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _close(self, lease: _Lease) -> _Bucket:
+        """Take a lease out of everything that is under way."""
+        bucket = self._buckets[lease.bucket]
+        for meter in bucket.meters:
+            meter.drop(1, nightly=lease.nightly)
+        for meter in self._meters(bucket):
+            meter.drop(lease.busy_ms, nightly=lease.nightly)
+        bucket.points_in_flight -= lease.cost
+        bucket.nightly_points = max(0, bucket.nightly_points - lease.cost) if lease.nightly else bucket.nightly_points
+        self._nightly_leases -= lease.nightly
+        return bucket
+
+    def _release(self, lease: _Lease, at_s: float, points: int, busy_ms: int, *, counted: bool) -> None:
+        bucket = self._close(lease)
+        for meter in bucket.meters:
+            meter.end(1, at_s, nightly=lease.nightly)
+        for meter in self._meters(bucket):
+            meter.end(busy_ms, at_s, nightly=lease.nightly)
+        bucket.measure(busy_ms)
+        bucket.nightly_points += points if lease.nightly else 0
+        if bucket.spec.primary is not None and not counted and points:
+            bucket.charge(points, at_s)
 
     def _learn(self, signal: Signal, bucket: _Bucket | None, at_s: float) -> bool:
         has_primary = bucket is not None and bucket.spec.primary is not None
@@ -249,13 +511,13 @@ class Budget:
                 # An answer to a request from before the pause does not say that the pause was long enough.
                 if at_s >= self._blocked_until_s:
                     self._strikes = 0
-            case "dead":
-                self.dead_reason = "the upstream refuses this token (revoked, expired or suspended)"
             case "primary":
                 if not has_primary:
                     self._block(at_s, signal.retry_after_s)
             case "secondary":
                 self._block(at_s, signal.retry_after_s)
+            case "dead":
+                pass  # of one token, not of its user
         return counted
 
     def _block(self, at_s: float, retry_after_s: float | None) -> None:
@@ -263,67 +525,18 @@ class Budget:
             # Refusals of requests that were all under way when a pause began are one strike, not many.
             self._strikes = min(self._strikes + 1, 7)
         level = max(self._strikes - 1, 0)
-        jitter = self._jitter[level % len(self._jitter)]
-        backoff = min(FIRST_BACKOFF_S * 2**level, MAX_BACKOFF_S) * (1.0 + 0.25 * jitter)
-        # One second more than asked: the upstream's clock and ours may differ by a fraction.
-        wait = backoff if retry_after_s is None else retry_after_s + 1.0
+        if retry_after_s is None:
+            wait = min(FIRST_BACKOFF_S * 2**level, MAX_BACKOFF_S) * (1.0 + 0.25 * self._jitter())
+        else:
+            # One second more than asked: the upstream's clock and ours may differ by a fraction.
+            wait = min(retry_after_s, MAX_PAUSE_S) + 1.0
         self._blocked_until_s = max(self._blocked_until_s, at_s + wait)
 
     def _expire(self, now_s: float) -> None:
         for permit_id in [i for i, lease in self._leases.items() if lease.expires_s <= now_s]:
-            self._release(self._leases.pop(permit_id), now_s, counted=False)
-
-
-def read_github_signal(response: Response, now_s: float) -> Signal:
-    """Read what a GitHub answer says about limits: headers, status, and the message in a 200 body.
-
-    A 403 or 429 is a limit only if headers or message say so: blocked repositories (``block``), missing
-    rights and dead tokens share the status. An answer with ``remaining: 0`` and data is not an error.
-    """
-    head = response.headers
-    remaining, limit, reset = (_int(head.get(f"x-ratelimit-{k}")) for k in ("remaining", "limit", "reset"))
-    retry_after = read_retry_after(head.get("retry-after"), head.get("date"), now_s)
-    verdict: Verdict = "ok"
-    body = response.body[:4096].lower()
-    if response.status == 401:
-        verdict = "dead"
-    elif response.status in (403, 429) or (response.status == 422 and b"spammed" in body):
-        said_so = b"secondary rate limit" in body or b"abuse detection" in body or response.status == 422
-        if said_so or retry_after is not None:
-            verdict = "secondary"
-        elif remaining == 0 or b"rate limit exceeded" in body:
-            verdict = "primary"
-        elif response.status == 429:
-            verdict = "secondary"
-        elif b'"block"' not in body and (remaining is None or b"suspended" in body):
-            verdict = "dead"  # suspended accounts answer 403 without any rate-limit header
-    elif response.status == 200 and b'"errors"' in body:
-        if b"secondary rate limit" in body:
-            verdict = "secondary"
-        elif b'"rate_limit' in body or b"rate limit exceeded" in body or b"rate limit already exceeded" in body:
-            verdict = "primary"
-    return Signal(verdict, retry_after, limit, remaining, None if reset is None else float(reset))
-
-
-def read_plain_signal(response: Response, now_s: float) -> Signal:
-    """Read what an upstream without rate headers says: 429 (and Cloudflare's 1015) means a pause."""
-    limited = response.status == 429 or b"error code: 1015" in response.body[:200]
-    wait = read_retry_after(response.headers.get("retry-after"), response.headers.get("date"), now_s)
-    return Signal("secondary" if limited else "ok", wait)
-
-
-def read_retry_after(value: str | None, date: str | None, now_s: float) -> float | None:
-    """Return ``Retry-After`` in seconds from seconds or an HTTP date; None if absent or unreadable.
-
-    A date is held against the answer's own ``Date``, so that a wrong clock here does not matter.
-    """
-    if value is None:
-        return None
-    seconds = _int(value)
-    if seconds is not None:
-        return float(seconds)
-    until_s, from_s = _epoch_s(value), now_s if date is None else _epoch_s(date)
-    return None if until_s is None else max(0.0, until_s - (now_s if from_s is None else from_s))
+            lease = self._leases.pop(permit_id)
+            self._judge(lease, None, now_s)
+            self._release(lease, now_s, lease.cost, lease.busy_ms, counted=False)
 
 
 def rank_tokens(sticky: str, names: Sequence[str]) -> list[str]:
@@ -338,18 +551,3 @@ def rank_tokens(sticky: str, names: Sequence[str]) -> list[str]:
 def token_name(token: str) -> str:
     """Return a name for a secret that may stand in logs and actor names: eight hex digits of its digest."""
     return hashlib.blake2b(token.encode(), digest_size=4).hexdigest()
-
-
-def _int(value: str | None) -> int | None:
-    """Read a whole number of up to twelve ASCII digits; anything else in a header is no figure."""
-    text = "" if value is None else value.strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
-
-
-def _epoch_s(http_date: str) -> float | None:
-    try:
-        moment = parsedate_to_datetime(http_date)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    # The zone "-0000" gives a naive moment, which Python would take for local time.
-    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).timestamp()

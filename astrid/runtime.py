@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from pydantic import SecretStr
@@ -22,22 +23,30 @@ from astrid.broker import Broker
 from astrid.broker.memory import MemoryBroker
 from astrid.broker.rabbitmq import open_rabbitmq
 from astrid.errors import ConfigError
-from astrid.http import Credential, Exchange, HttpFetcher, open_session
+from astrid.http import Credential, Exchange, HttpFetcher, HttpTransport, open_session
 from astrid.pipeline import crawl
 from astrid.pipeline.score import score_and_publish
 from astrid.pipeline.universe import Universe
-from astrid.ratelimit import Budget, Grant, Receipt, token_name
+from astrid.ratelimit import Ask, Budget, Grant, Receipt, token_name
 from astrid.settings import Settings
 from astrid.sources import BUDGETS, SOURCES
-from astrid.store import Store, migrate, open_embedded, open_store
+from astrid.store import Store, StoreAnswers, migrate, open_embedded, open_store
 from astrid.timeline import Timeline
+from astrid.tokens import read_users
 from astrid.watchlist import load_watchlist
 
 DEMO_NOW: Final = datetime(2026, 4, 1, 5, tzinfo=UTC)
 """The demo's moment: the night after the last day of its world."""
 
-ExchangeFor = Callable[[str, str], Exchange]
-"""Gives the permit exchange of one budget: ``(upstream, name of the credential) -> Exchange``."""
+
+class ExchangeFor(Protocol):
+    """Gives the permit exchange of a credential, and says whose it is."""
+
+    def __call__(self, upstream: str, name: str) -> Exchange:
+        """Return the exchange of the credential ``name``."""
+
+    def user(self, upstream: str, name: str) -> str:
+        """Return the user whose budget it spends."""
 
 
 def code_version() -> str:
@@ -125,35 +134,87 @@ def usable_sources(settings: Settings) -> tuple[list[str], list[str]]:
     return usable, skipped
 
 
+def credential_names(settings: Settings, upstreams: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (upstream, name) of every credential: one per GitHub token, one per address for the others."""
+    names: list[tuple[str, str]] = []
+    for upstream in upstreams:
+        own = [token_name(t) for t in settings.read_github_tokens()] if upstream == "github" else [upstream]
+        names += [(upstream, name) for name in dict.fromkeys(own)]
+    return names
+
+
 def credentials_of(
     settings: Settings, upstreams: Sequence[str], exchange_for: ExchangeFor
 ) -> dict[str, list[Credential]]:
-    """Return the credentials per upstream: one per GitHub token, one per address for the others."""
-    found: dict[str, list[Credential]] = {}
-    for upstream in upstreams:
-        if upstream == "github":
-            tokens = {token_name(t): t for t in settings.read_github_tokens()}
-            found[upstream] = [Credential(n, SecretStr(t), exchange_for(upstream, n)) for n, t in tokens.items()]
-        else:
-            found[upstream] = [Credential(upstream, None, exchange_for(upstream, upstream))]
+    """Return the credentials per upstream, in the order of :func:`credential_names`."""
+    secrets_by_name = {token_name(t): SecretStr(t) for t in settings.read_github_tokens()}
+    found: dict[str, list[Credential]] = {upstream: [] for upstream in upstreams}
+    for upstream, name in credential_names(settings, upstreams):
+        secret = secrets_by_name[name] if upstream == "github" else None
+        found[upstream].append(
+            Credential(name, secret, exchange_for(upstream, name), exchange_for.user(upstream, name))
+        )
     return found
 
 
-def local_exchanges() -> ExchangeFor:
-    """Keep all budgets in this process: for one worker, and for tests."""
-    budgets: dict[tuple[str, str], Budget] = {}
+async def read_token_users(settings: Settings) -> dict[str, str]:
+    """Ask GitHub whose the configured tokens are; return token name -> user. See :mod:`astrid.tokens`.
 
-    def exchange_for(upstream: str, name: str) -> Exchange:
-        budget = budgets.setdefault((upstream, name), Budget(BUDGETS[upstream]))
+    Raises
+    ------
+    ConfigError
+        If ASTRID_GITHUB_TOKEN_USERS names a token that is not there.
+    """
+    tokens = [SecretStr(t) for t in settings.read_github_tokens()]
+    timeline = timeline_of(settings)
+    async with open_session() as session:
+        return await read_users(
+            HttpTransport(session, settings.base_urls),
+            tokens,
+            settings.read_github_token_users(),
+            lambda: timeline.at(time.time()).timestamp(),
+            timeline.real_s,
+        )
 
-        async def exchange(
-            receipts: Sequence[Receipt], unused: Sequence[int], bucket: str, cost: int, want: int, now_s: float
-        ) -> Grant:
-            return budget.exchange(receipts, unused, bucket, cost, want, now_s)
+
+def make_budget(upstream: str, user: str, *, first_id: int = 1, night_s: float | None = None) -> Budget:
+    """Return the budget of one user; its jitter is its own and the same in every run."""
+    return Budget(BUDGETS[upstream], random.Random(f"{upstream} {user}").random, night_s, first_id)
+
+
+class LocalBudgets:
+    """All budgets of a run in this process: for one worker, for simulations and tests.
+
+    Parameters
+    ----------
+    users
+        User by token name, as :func:`astrid.tokens.read_users` returns it; others have a budget of their own.
+    """
+
+    def __init__(self, users: Mapping[str, str] | None = None) -> None:
+        self._users = dict(users or {})
+        self.budgets: dict[tuple[str, str], Budget] = {}
+
+    def __call__(self, upstream: str, name: str) -> Exchange:
+        """See :class:`ExchangeFor`."""
+        user = self.user(upstream, name)
+        if (upstream, user) not in self.budgets:
+            self.budgets[upstream, user] = make_budget(upstream, user)
+        budget = self.budgets[upstream, user]
+
+        async def exchange(receipts: Sequence[Receipt], unused: Sequence[int], ask: Ask | None, now_s: float) -> Grant:
+            return budget.exchange(receipts, unused, ask, now_s)
 
         return exchange
 
-    return exchange_for
+    def user(self, upstream: str, name: str) -> str:
+        """See :class:`ExchangeFor`."""
+        return self._users.get(name, name) if upstream == "github" else name
+
+
+def local_exchanges(users: Mapping[str, str] | None = None) -> LocalBudgets:
+    """Keep all budgets in this process."""
+    return LocalBudgets(users)
 
 
 async def load_universe(settings: Settings, store: Store, timeline: Timeline) -> Universe:
@@ -197,12 +258,14 @@ class CrawlWorker:
         if self._parts is None:
             self._parts = await self._open()
         parts = self._parts
+        answers = StoreAnswers(parts.store, lambda: timeline.at(time.time()))
         fetch = HttpFetcher(
             parts.session,
             self._settings.base_urls,
-            credentials_of(self._settings, [SOURCES[self._source].upstream], self._exchange_for),
+            credentials_of(self._settings, list(SOURCES[self._source].budgets), self._exchange_for),
             lambda: timeline.at(time.time()).timestamp(),
             timeline.real_s,
+            answers,
         )
         try:
             await crawl.work(
@@ -210,6 +273,7 @@ class CrawlWorker:
             )
         finally:
             await fetch.close()
+            await answers.flush()
 
     async def close(self) -> None:
         """Close what was opened."""

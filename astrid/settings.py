@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     github_tokens: SecretStr | None = Field(
         None, description="GitHub tokens: a comma-separated list, or the path of a file with one a line"
     )
+    github_token_users: str | None = Field(
+        None,
+        description="whose the tokens are that cannot tell it themselves (app installations, GITHUB_TOKEN): "
+        "place=login or name=login, separated by commas; undeclared ones count as one user's",
+    )
     now: datetime | None = Field(None, description="the moment to take for now (ISO 8601 with zone); unset: the clock")
     clock_speed: float = Field(1.0, gt=0, le=100_000, description="how much faster than real the run's time passes")
     watchlist: Path | None = Field(None, description="a watchlist file; unset: the one that ships with Astrid")
@@ -158,6 +163,25 @@ class Settings(BaseSettings):
             raise ConfigError("ASTRID_GITHUB_TOKENS holds something that is no token: only printable ASCII can be one")
         return tokens
 
+    def read_github_token_users(self) -> dict[str, str]:
+        """Return what is declared of tokens: a token's place (from 1) or name -> login.
+
+        Raises
+        ------
+        ConfigError
+            If a part of it is not ``place=login`` or ``name=login``, or one is declared twice.
+        """
+        declared: dict[str, str] = {}
+        for part in filter(None, re.split(r"[\s,]+", (self.github_token_users or "").strip())):
+            match = re.fullmatch(r"([1-9][0-9]{0,3}|[0-9a-f]{8})=([A-Za-z0-9][A-Za-z0-9_.\[\]-]{0,99})", part)
+            if match is None or match[1] in declared:
+                raise ConfigError(
+                    "ASTRID_GITHUB_TOKEN_USERS is not a list like 1=octocat,2=octocat,3f2a91bc=builds: give each token "
+                    "once, by its place in ASTRID_GITHUB_TOKENS or its name in the log, and its user"
+                )
+            declared[match[1]] = match[2]
+        return declared
+
 
 def load_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
     """Read the settings from ``environ``; ``overrides`` win (command-line options, the demo's own URLs).
@@ -189,4 +213,5 @@ def load_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
         lines = [f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in exc.errors()]
         raise ConfigError("; ".join(lines) + " (see docs/configuration.md)") from None
     settings.read_github_tokens()
+    settings.read_github_token_users()
     return settings

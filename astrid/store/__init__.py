@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from astrid import METHOD_VERSION
+from astrid.answers import StoredAnswer
 from astrid.models import Batch, DeadLetter, Done, Gap, Identity, Observations, Split
-from astrid.store import catalogue, commits, digests, matrices, observations, pool, reads, runs, scores
+from astrid.store import answers, catalogue, commits, digests, matrices, observations, pool, reads, runs, scores
+from astrid.store.answers import StoreAnswers
 from astrid.store.embedded import EmbeddedServer, open_embedded
 from astrid.store.migrate import Migrated, check_version, migrate
 from astrid.store.rows import (
@@ -53,6 +55,7 @@ __all__ = [
     "ScoreRow",
     "SeriesPoint",
     "Store",
+    "StoreAnswers",
     "TableDigest",
     "WriteCounts",
     "check_version",
@@ -156,6 +159,22 @@ class Store:
         """Return (source, state, count, requests) of a run's batches."""
         async with pool.reading(self._pool, self._place) as connection:
             return await runs.progress(connection, run_id)
+
+    # Answers kept for conditional requests
+
+    async def read_answer(self, token: str, address: bytes) -> StoredAnswer | None:
+        """Return what an upstream last told a token (by name) at an address (a digest), or None."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await answers.read_answer(connection, token, address)
+
+    async def write_answers(
+        self, told: Sequence[tuple[answers.Key, StoredAnswer]], confirmed: Sequence[answers.Key], now: datetime
+    ) -> int:
+        """Keep answers by (token, address), note which were confirmed, and delete what nobody asked for in 60 days.
+
+        Return how many were deleted.
+        """
+        return await pool.writing(self._pool, self._place, lambda c: answers.write_answers(c, told, confirmed, now))
 
     # Observations, gaps
 

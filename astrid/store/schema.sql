@@ -1,5 +1,14 @@
 -- Generated from the migrations; a test keeps it equal to them. Native flavour.
 
+CREATE TABLE answer (
+    token text NOT NULL,
+    address bytea NOT NULL,
+    etag text,
+    last_modified text,
+    headers jsonb NOT NULL,
+    body bytea NOT NULL,
+    seen_at timestamp with time zone NOT NULL
+);
 CREATE TABLE batch (
     run_id bigint NOT NULL,
     batch_id text NOT NULL,
@@ -217,6 +226,7 @@ CREATE TABLE observation_revision_2038 PARTITION OF observation_revision FOR VAL
 CREATE TABLE observation_revision_2039 PARTITION OF observation_revision FOR VALUES FROM ('2039-01-01') TO ('2040-01-01');
 CREATE TABLE observation_revision_2040 PARTITION OF observation_revision FOR VALUES FROM ('2040-01-01') TO ('2041-01-01');
 CREATE TABLE observation_revision_default PARTITION OF observation_revision DEFAULT;
+ALTER TABLE answer ADD CONSTRAINT answer_pkey PRIMARY KEY (token, address);
 ALTER TABLE batch ADD CONSTRAINT batch_pkey PRIMARY KEY (run_id, batch_id);
 ALTER TABLE batch ADD CONSTRAINT batch_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'done'::text, 'dead'::text, 'split'::text])));
 ALTER TABLE entity ADD CONSTRAINT entity_pkey PRIMARY KEY (entity_id);
@@ -244,6 +254,7 @@ ALTER TABLE reconciliation ADD CONSTRAINT reconciliation_entity_id_fkey FOREIGN 
 ALTER TABLE score ADD CONSTRAINT score_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
 ALTER TABLE score_component ADD CONSTRAINT score_component_method_version_day_entity_id_fkey FOREIGN KEY (method_version, day, entity_id) REFERENCES score(method_version, day, entity_id) ON DELETE CASCADE;
 ALTER TABLE score_revision ADD CONSTRAINT score_revision_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
+CREATE INDEX answer_seen_at ON answer USING btree (seen_at);
 CREATE INDEX batch_open ON batch USING btree (run_id, source, batch_id) WHERE (state = 'planned'::text);
 CREATE INDEX gap_entity ON gap USING btree (entity_id, metric_id, day);
 CREATE INDEX gap_open ON gap USING btree (metric_id, day, entity_id) WHERE (healed_at IS NULL);
@@ -251,6 +262,10 @@ CREATE UNIQUE INDEX identity_current ON identity USING btree (entity_id, platfor
 CREATE INDEX identity_upstream ON identity USING btree (platform, upstream_id);
 CREATE INDEX score_entity ON score USING btree (entity_id, method_version, day);
 CREATE INDEX score_rank ON score USING btree (method_version, day, rank) WHERE (rank IS NOT NULL);
+COMMENT ON TABLE answer IS 'What upstreams said, for conditional requests; a cache: any row may be deleted at any time';
+COMMENT ON COLUMN answer.token IS 'Name of the token that it was said to (a digest, never the token): marks hold for one token';
+COMMENT ON COLUMN answer.address IS 'Digest of upstream, path, parameters and headers of the request';
+COMMENT ON COLUMN answer.seen_at IS 'When it was last said, or confirmed by a 304 to within a day';
 COMMENT ON TABLE batch IS 'One unit of crawl work and how it ended';
 COMMENT ON COLUMN batch.body IS 'The whole batch, enough to run it again';
 COMMENT ON COLUMN batch.attempts IS 'How many times its end was committed or refused as already settled';

@@ -18,8 +18,9 @@ from pydantic import SecretStr
 from astrid import http as fetching
 from astrid.errors import Malformed, NoToken, RateLimited, Unavailable
 from astrid.http import Credential, Exchange, HttpFetcher
+from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Request
-from astrid.ratelimit import BucketSpec, Budget, BudgetSpec, Grant, Receipt, Window, rank_tokens
+from astrid.ratelimit import Ask, Budget, Grant, Receipt, rank_tokens
 
 SPEC = BudgetSpec({"core": BucketSpec((Window(50, 60.0),))}, concurrency=4)
 SPEED = 1000.0
@@ -32,12 +33,13 @@ class Bench:
 
     fetch: HttpFetcher
     budgets: dict[str, Budget]
+    base_urls: dict[str, str]
     seen: list[dict[str, str]] = field(default_factory=list)
     clock_s: Callable[[], float] = time.monotonic
 
     async def free(self, name: str = "a") -> int:
         """Return how many permits a budget can grant at this moment, and give them back."""
-        grant = self.budgets[name].acquire("core", 1, 100, self.clock_s())
+        grant = self.budgets[name].acquire(Ask("core", 1, 100), self.clock_s())
         for permit_id in grant.permit_ids:
             self.budgets[name].give_back(permit_id)
         return len(grant.permit_ids)
@@ -66,11 +68,9 @@ async def serving(
         return 1_000_000.0 + (time.monotonic() - start_s) * SPEED
 
     def exchange_with(budget: Budget) -> Exchange:
-        async def exchange(
-            receipts: Sequence[Receipt], unused: Sequence[int], bucket: str, cost: int, want: int, now_s: float
-        ) -> Grant:
+        async def exchange(receipts: Sequence[Receipt], unused: Sequence[int], ask: Ask | None, now_s: float) -> Grant:
             # As with an actor: the budget acts at once, its answer takes its way.
-            grant = budget.exchange(receipts, unused, bucket, cost, want, now_s)
+            grant = budget.exchange(receipts, unused, ask, now_s)
             if lag_s:
                 await asyncio.sleep(lag_s)
             return grant
@@ -80,10 +80,10 @@ async def serving(
     credentials = {upstream: [Credential(n, SecretStr(f"secret-{n}"), exchange_with(b)) for n, b in budgets.items()]}
     timeout = aiohttp.ClientTimeout(total=1.0, sock_connect=0.5, sock_read=0.3)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/base"
-        fetcher = HttpFetcher(session, {upstream: url}, credentials, clock_s, lambda s: s / SPEED)
+        base_urls = {upstream: f"http://127.0.0.1:{runner.addresses[0][1]}/base"}
+        fetcher = HttpFetcher(session, base_urls, credentials, clock_s, lambda s: s / SPEED)
         try:
-            yield Bench(fetcher, budgets, seen, clock_s)
+            yield Bench(fetcher, budgets, base_urls, seen, clock_s)
         finally:
             await fetcher.close()
             await runner.cleanup()
@@ -178,12 +178,12 @@ async def test_no_whole_answer_is_unavailable_after_three_tries(kind: str) -> No
         assert len(bench.seen) == 3
         await bench.fetch.close()
         assert await bench.free() == SPEC.concurrency
-        assert bench.budgets["a"].requests_sent == 3
+        assert bench.budgets["a"].requests_sent["core"] == 3
 
 
 async def test_nobody_listens() -> None:
     async with serving(ok) as bench:
-        bench.fetch._base_urls = {"github": "http://127.0.0.1:1"}  # type: ignore[attr-defined,unused-ignore]
+        bench.base_urls["github"] = "http://127.0.0.1:1"
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1") as caught:
             await bench.fetch(ask())
         assert "secret" not in str(caught.value)
@@ -233,7 +233,7 @@ async def test_dead_tokens_fall_over_to_the_live_one_at_once() -> None:
             assert (await bench.fetch(ask(sticky=key))).status == 200
         refused = [s for s in bench.seen if s["authorization"] != "Bearer secret-e"]
         assert len({s["authorization"] for s in refused}) == len(refused) == 4, "a dead token was asked again"
-        assert bench.budgets["e"].dead_reason is None
+        assert not bench.budgets["e"].quarantined
 
 
 async def test_without_a_live_token_there_is_none() -> None:
@@ -243,7 +243,7 @@ async def test_without_a_live_token_there_is_none() -> None:
                 await bench.fetch(ask())
         assert len(bench.seen) == 2
         await bench.fetch.close()
-        assert all(budget.dead_reason for budget in bench.budgets.values())
+        assert all(budget.quarantined for budget in bench.budgets.values())
 
 
 async def test_an_upstream_without_credentials_has_no_token() -> None:
@@ -290,7 +290,7 @@ async def test_permits_lie_nowhere_after_close() -> None:
         assert {a.status for a in answers} == {200}
         await bench.fetch.close()
         assert await bench.free() == SPEC.concurrency
-        assert bench.budgets["a"].requests_sent == 12
+        assert bench.budgets["a"].requests_sent["core"] == 12
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.005, 0.02, 0.05, 0.1])

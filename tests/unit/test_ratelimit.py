@@ -6,6 +6,7 @@ import heapq
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,20 @@ from astrid.ratelimit import (
     FIRST_BACKOFF_S,
     LEASE_S,
     MAX_BACKOFF_S,
+    Ask,
     Budget,
     Receipt,
-    Signal,
     rank_tokens,
-    read_github_signal,
-    read_plain_signal,
-    read_retry_after,
     token_name,
 )
+from astrid.signals import Signal, read_github_signal, read_plain_signal, read_retry_after
 from astrid.sources import BUDGETS
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "samples"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="../shared/samples is not there")
 START = 1_775_019_600.0
+GITHUB = replace(BUDGETS["github"], probe=None, busy_s=None)
+"""GitHub's limits without what asks first and what is estimated; those have tests of their own."""
 
 
 class Server:
@@ -64,7 +65,14 @@ class Server:
             assert used < window.limit, f"window {window} that opens with a request broken at {at_s}"
 
 
-def replay(spec: BudgetSpec, rng: random.Random, wanted: int, slowest_s: float) -> tuple[Server, float]:
+def replay(
+    spec: BudgetSpec,
+    rng: random.Random,
+    wanted: int,
+    slowest_s: float,
+    tokens: tuple[str, ...] = ("",),
+    lanes: tuple[str, ...] = ("nightly",),
+) -> tuple[Server, float]:
     """Send ``wanted`` requests as fast as the budget lets; way out, work and way back take random times."""
     windows = spec.buckets["core"].windows
     server = Server(windows, [rng.random() * w.period_s for w in windows])
@@ -81,7 +89,8 @@ def replay(spec: BudgetSpec, rng: random.Random, wanted: int, slowest_s: float) 
                 give, receipts = receipts, []
                 rng.shuffle(give)  # receipts of several workers come in any order
                 want = min(rng.randint(1, 9), wanted - sent)
-                grant = budget.exchange(give, (), "core", 1, want, now_s)
+                ask = Ask("core", 1, want, rng.choice(tokens), rng.choice(lanes)) if want else None
+                grant = budget.exchange(give, (), ask, now_s)
                 unused = [p for p in grant.permit_ids if rng.random() < 0.1]
                 for p in unused:
                     budget.give_back(p)
@@ -116,6 +125,13 @@ class TestWindows:
         server, _ = replay(spec, rng, 60, slowest_s)
         assert server.most_open <= 4
 
+    @pytest.mark.parametrize("run", range(3))
+    def test_tokens_of_one_user_and_lanes_share_every_window(self, seed: int, run: int) -> None:
+        spec = BudgetSpec({"core": BucketSpec((Window(5, 1.0), Window(12, 6.0)))}, concurrency=4)
+        rng = random.Random(f"{seed} {run} shared")
+        server, _ = replay(spec, rng, 60, 0.5, ("a", "b", "c"), ("nightly", "backfill"))
+        assert server.most_open <= 4
+
     @pytest.mark.parametrize("upstream", ["pypistats", "clickhouse", "archive"])
     def test_the_real_specs(self, seed: int, upstream: str) -> None:
         server, _ = replay(BUDGETS[upstream], random.Random(f"{seed} {upstream}"), 100, 0.3)
@@ -130,10 +146,11 @@ class TestWindows:
     @given(st.lists(st.tuples(st.integers(0, 8), st.floats(0, 2), st.booleans()), max_size=40))
     def test_any_steps_keep_the_books(self, steps: list[tuple[int, float, bool]]) -> None:
         budget = Budget(BudgetSpec({"core": BucketSpec((Window(6, 1.0),))}, concurrency=5))
-        now_s, held, granted, answered = START, [], 0, 0
+        now_s, granted, answered = START, 0, 0
+        held: list[int] = []
         for want, pause_s, settle in steps:
             now_s += pause_s
-            grant = budget.acquire("core", 1, want, now_s) if want else None
+            grant = budget.acquire(Ask("core", 1, want), now_s) if want else None
             if grant is not None:
                 assert bool(grant.permit_ids) != (grant.wait_s > 0)
                 assert len(grant.permit_ids) <= min(want, 5 - len(held))
@@ -142,47 +159,72 @@ class TestWindows:
             while held and settle:
                 budget.settle(Receipt(held.pop(), None, now_s))
                 answered += 1
-        assert budget.requests_sent == budget.points_spent["core"] == answered == granted - len(held)
+        assert budget.requests_sent["core"] == budget.points_spent["core"] == answered == granted - len(held)
         for permit in held:
             budget.give_back(permit)
             budget.give_back(permit)
-        assert len(budget.acquire("core", 1, 99, now_s + 1.0).permit_ids) == 5
+        assert len(budget.acquire(Ask("core", 1, 99), now_s + 1.0).permit_ids) == 5
 
     def test_concurrency_is_shared_by_the_buckets(self) -> None:
-        budget = Budget(BUDGETS["github"])
-        rest = budget.acquire("core", 1, 60, START)
-        graphql = budget.acquire("graphql", 1, 60, START)
+        budget = Budget(GITHUB)
+        rest = budget.acquire(Ask("core", 1, 60), START)
+        graphql = budget.acquire(Ask("graphql", 1, 60), START)
         assert (len(rest.permit_ids), len(graphql.permit_ids)) == (60, 30)
-        assert budget.acquire("search", 1, 1, START).wait_s > 0
+        assert budget.acquire(Ask("search", 1, 1), START).wait_s > 0
         assert len({*rest.permit_ids, *graphql.permit_ids}) == 90
 
     def test_unknown_bucket(self) -> None:
         with pytest.raises(KeyError):
-            Budget(BUDGETS["archive"]).acquire("graphql", 1, 1, START)
+            Budget(BUDGETS["archive"]).acquire(Ask("graphql", 1, 1), START)
 
 
 class TestLeases:
     def test_a_lost_permit_comes_back_and_counts_as_sent(self) -> None:
         budget = Budget(BudgetSpec({"core": BucketSpec((Window(2, 60.0),))}, concurrency=2))
-        grant = budget.acquire("core", 1, 2, START)
-        assert budget.acquire("core", 1, 1, START + LEASE_S - 0.001).wait_s > 0
-        late = budget.acquire("core", 1, 1, START + LEASE_S)
+        grant = budget.acquire(Ask("core", 1, 2), START)
+        assert budget.acquire(Ask("core", 1, 1), START + LEASE_S - 0.001).wait_s > 0
+        late = budget.acquire(Ask("core", 1, 1), START + LEASE_S)
         assert not late.permit_ids
         assert late.wait_s == pytest.approx(60.0)
-        assert len(budget.acquire("core", 1, 2, START + LEASE_S + 60.0).permit_ids) == 2
+        assert len(budget.acquire(Ask("core", 1, 2), START + LEASE_S + 60.0).permit_ids) == 2
         budget.settle(Receipt(grant.permit_ids[0], None, START + LEASE_S + 61))
-        assert not budget.acquire("core", 1, 1, START + LEASE_S + 61).permit_ids
+        assert not budget.acquire(Ask("core", 1, 1), START + LEASE_S + 61).permit_ids
 
     def test_a_permit_may_not_start_so_late_that_its_lease_ends_first(self) -> None:
-        grant = Budget(BUDGETS["archive"]).acquire("core", 1, 1, START)
+        grant = Budget(BUDGETS["archive"]).acquire(Ask("core", 1, 1), START)
         assert grant.expires_s == START + LEASE_S - ANSWER_S
 
     def test_a_late_receipt_still_teaches(self) -> None:
-        budget = Budget(BUDGETS["github"])
-        (permit,) = budget.acquire("core", 1, 1, START).permit_ids
-        budget.acquire("core", 1, 1, START + LEASE_S)
-        budget.settle(Receipt(permit, Signal("dead"), START + LEASE_S + 1))
-        assert budget.acquire("core", 1, 1, START + LEASE_S + 2).dead
+        budget = Budget(GITHUB)
+        (permit,) = budget.acquire(Ask("core", 1, 1), START).permit_ids
+        budget.acquire(Ask("core", 1, 1), START + LEASE_S)
+        budget.settle(Receipt(permit, Signal("secondary", 30.0), START + LEASE_S + 1))
+        assert budget.acquire(Ask("core", 1, 1), START + LEASE_S + 2).wait_s == pytest.approx(30.0)
+
+    def test_a_worker_on_a_fast_clock_holds_its_permits_for_longer(self) -> None:
+        budget = Budget(BudgetSpec({"core": BucketSpec((Window(1, 60.0),))}, concurrency=1))
+        grant = budget.acquire(Ask("core", lease_s=90_000.0, answer_s=45_000.0), START)
+        assert grant.expires_s == START + 45_000.0
+        assert budget.acquire(Ask("core"), START + 89_999.0).wait_s == pytest.approx(0.05)
+        assert budget.acquire(Ask("core"), START + 90_060.0).permit_ids == ()
+        assert budget.acquire(Ask("core"), START + 90_121.0).permit_ids
+
+    def test_receipts_of_an_earlier_life_settle_nothing(self) -> None:
+        spec = BudgetSpec({"core": BucketSpec((Window(9, 60.0),))}, concurrency=1)
+        (old,) = Budget(spec).acquire(Ask("core"), START).permit_ids
+        budget = Budget(spec, first_id=1000)
+        budget.acquire(Ask("core"), START)
+        budget.settle(Receipt(old, Signal(), START + 1))
+        assert not budget.acquire(Ask("core"), START + 1).permit_ids
+        assert budget.requests_sent == {"core": 0}
+
+    @pytest.mark.parametrize("upstream", sorted(BUDGETS))
+    def test_a_life_that_follows_another_takes_all_windows_for_full(self, upstream: str) -> None:
+        budget = Budget(replace(BUDGETS[upstream], probe=None))
+        budget.begin_full(START)
+        longest_s = max(w.period_s for w in BUDGETS[upstream].buckets["core"].windows)
+        assert budget.acquire(Ask("core"), START + 1e-3).wait_s == pytest.approx(longest_s, abs=0.01)
+        assert budget.acquire(Ask("core"), START + longest_s).permit_ids
 
 
 def github(limit: int = 100, reserve: float = 0.1, concurrency: int = 1000) -> Budget:
@@ -196,86 +238,88 @@ def settle(budget: Budget, permit: int, at_s: float, remaining: int, reset_s: fl
 class TestPrimary:
     def test_the_reserve_is_never_spent_also_not_by_requests_under_way(self) -> None:
         budget = github()
-        assert len(budget.acquire("core", 1, 500, START).permit_ids) == 90
-        assert len(budget.acquire("graphql", 7, 500, START).permit_ids) == 90 // 7
-        assert budget.acquire("core", 1, 1, START).wait_s > 0
+        assert len(budget.acquire(Ask("core", 1, 500), START).permit_ids) == 90
+        assert len(budget.acquire(Ask("graphql", 7, 500), START).permit_ids) == 90 // 7
+        assert budget.acquire(Ask("core", 1, 1), START).wait_s > 0
 
     def test_headers_correct_our_count(self) -> None:
         budget = github()
-        (permit,) = budget.acquire("core", 1, 1, START).permit_ids
+        (permit,) = budget.acquire(Ask("core", 1, 1), START).permit_ids
         settle(budget, permit, START + 1, remaining=15, reset_s=START + 600)  # someone else spends this token too
-        assert len(budget.acquire("core", 1, 99, START + 1).permit_ids) == 5
-        assert budget.acquire("core", 1, 1, START + 1).wait_s == pytest.approx(600.5)
+        assert len(budget.acquire(Ask("core", 1, 99), START + 1).permit_ids) == 5
+        assert budget.acquire(Ask("core", 1, 1), START + 1).wait_s == pytest.approx(600.5)
 
     def test_a_higher_limit_than_documented_is_used(self) -> None:
         budget = github()
-        (permit,) = budget.acquire("core", 1, 1, START).permit_ids
+        (permit,) = budget.acquire(Ask("core", 1, 1), START).permit_ids
         settle(budget, permit, START + 1, remaining=999, reset_s=START + 600, limit=1000)
-        assert len(budget.acquire("core", 1, 5000, START + 1).permit_ids) == 899
+        assert len(budget.acquire(Ask("core", 1, 5000), START + 1).permit_ids) == 899
 
     @given(st.permutations(range(30)), st.lists(st.floats(-2, 2), min_size=30, max_size=30))
     def test_answers_that_overtake_each_other(self, order: list[int], jitter: list[float]) -> None:
         budget = github()
-        permits = budget.acquire("core", 1, 30, START).permit_ids
+        permits = budget.acquire(Ask("core", 1, 30), START).permit_ids
         for n in order:
             settle(budget, permits[n], START + 1, remaining=99 - n, reset_s=START + 600 + jitter[n])
-        assert len(budget.acquire("core", 1, 500, START + 2).permit_ids) == 60
+        assert len(budget.acquire(Ask("core", 1, 500), START + 2).permit_ids) == 60
 
     def test_an_answer_of_the_window_before_does_not_refill_the_next(self) -> None:
         budget = github()
-        old, new = budget.acquire("core", 1, 2, START).permit_ids
+        old, new = budget.acquire(Ask("core", 1, 2), START).permit_ids
         settle(budget, new, START + 700, remaining=20, reset_s=START + 4200)
         settle(budget, old, START + 700, remaining=60, reset_s=START + 600)
-        assert len(budget.acquire("core", 1, 500, START + 701).permit_ids) == 10
+        assert len(budget.acquire(Ask("core", 1, 500), START + 701).permit_ids) == 10
 
     def test_an_answer_of_the_window_before_does_not_drain_the_next(self) -> None:
         budget = github()
-        old, new = budget.acquire("core", 1, 2, START).permit_ids
+        old, new = budget.acquire(Ask("core", 1, 2), START).permit_ids
         settle(budget, new, START + 700, remaining=99, reset_s=START + 4200)
         settle(budget, old, START + 700, remaining=0, reset_s=START + 600)
-        assert len(budget.acquire("core", 1, 500, START + 701).permit_ids) == 89
+        assert len(budget.acquire(Ask("core", 1, 500), START + 701).permit_ids) == 89
 
     def test_the_window_ends(self) -> None:
         budget = github()
-        (permit,) = budget.acquire("core", 1, 1, START).permit_ids
+        (permit,) = budget.acquire(Ask("core", 1, 1), START).permit_ids
         settle(budget, permit, START + 1, remaining=0, reset_s=START + 600)
-        wait_s = budget.acquire("core", 1, 1, START + 1).wait_s
-        assert budget.acquire("core", 1, 1, START + 600.9).wait_s > 0
-        assert len(budget.acquire("core", 1, 500, START + 1 + wait_s).permit_ids) == 90
+        wait_s = budget.acquire(Ask("core", 1, 1), START + 1).wait_s
+        assert budget.acquire(Ask("core", 1, 1), START + 600.9).wait_s > 0
+        assert len(budget.acquire(Ask("core", 1, 500), START + 1 + wait_s).permit_ids) == 90
 
     def test_without_any_answer_the_budget_comes_back_after_an_hour(self) -> None:
         budget = github()
-        for permit in budget.acquire("core", 1, 500, START).permit_ids:
+        for permit in budget.acquire(Ask("core", 1, 500), START).permit_ids:
             budget.settle(Receipt(permit, None, START + 60))
-        wait_s = budget.acquire("core", 1, 1, START + 60).wait_s
+        wait_s = budget.acquire(Ask("core", 1, 1), START + 60).wait_s
         assert 0 < wait_s <= 3602
-        assert len(budget.acquire("core", 1, 500, START + 60 + wait_s).permit_ids) == 90
+        assert len(budget.acquire(Ask("core", 1, 500), START + 60 + wait_s).permit_ids) == 90
 
     @pytest.mark.parametrize("reset_s", [None, START - 100])
     def test_a_refusal_without_a_useful_reset_waits_a_minute(self, reset_s: float | None) -> None:
         budget = github()
-        (permit,) = budget.acquire("core", 1, 1, START).permit_ids
+        (permit,) = budget.acquire(Ask("core", 1, 1), START).permit_ids
         budget.settle(Receipt(permit, Signal("primary", None, None, 0, reset_s), START))
-        assert 60 <= budget.acquire("core", 1, 1, START).wait_s <= 62
-        assert budget.acquire("graphql", 1, 1, START).permit_ids
+        assert 60 <= budget.acquire(Ask("core", 1, 1), START).wait_s <= 62
+        assert budget.acquire(Ask("graphql", 1, 1), START).permit_ids
 
     def test_a_refusal_of_a_bucket_without_primary_limit_blocks_the_credential(self) -> None:
-        budget = Budget(BUDGETS["github"])
-        (permit,) = budget.acquire("search", 1, 1, START).permit_ids
+        budget = Budget(GITHUB)
+        (permit,) = budget.acquire(Ask("search", 1, 1), START).permit_ids
         budget.settle(Receipt(permit, Signal("primary"), START))
-        assert budget.acquire("core", 1, 1, START).wait_s >= 60
+        assert budget.acquire(Ask("core", 1, 1), START).wait_s >= 60
 
     @given(st.data())
     def test_requests_of_others_lost_answers_and_any_order_never_break_the_limit(self, data: st.DataObject) -> None:
         budget, now_s, used = github(), START, 0
         answers: list[tuple[int, int | None]] = []
         for _ in range(data.draw(st.integers(1, 15))):
-            for permit in budget.acquire("core", 1, data.draw(st.integers(1, 12)), now_s).permit_ids:
+            for permit in budget.acquire(Ask("core", 1, data.draw(st.integers(1, 12))), now_s).permit_ids:
                 used += 1
                 assert used <= 100 - 1, "the reserve of ten is there for what others spend meanwhile"
                 is_lost = data.draw(st.integers(0, 9)) == 0
                 answers.append((permit, None if is_lost else 100 - used))
-            while answers and data.draw(st.booleans()):
+            while answers:
+                if data.draw(st.booleans()):
+                    break
                 permit, remaining = answers.pop(data.draw(st.integers(0, len(answers) - 1)))
                 if remaining is None:
                     budget.settle(Receipt(permit, None, now_s))
@@ -287,68 +331,69 @@ class TestPrimary:
 
 class TestSecondary:
     def block(self, budget: Budget, at_s: float, retry_after_s: float | None = None, requests: int = 1) -> None:
-        permits = budget.acquire("core", 1, requests, at_s).permit_ids
+        permits = budget.acquire(Ask("core", 1, requests), at_s).permit_ids
         assert len(permits) == requests
         for permit in permits:
             budget.settle(Receipt(permit, Signal("secondary", retry_after_s), at_s))
 
     def test_retry_after_is_kept_and_blocks_all_buckets(self) -> None:
-        budget = Budget(BUDGETS["github"])
+        budget = Budget(GITHUB)
         self.block(budget, START, 30.0)
         for bucket in ("core", "graphql", "search"):
-            assert budget.acquire(bucket, 1, 1, START).wait_s == pytest.approx(31.0)
-        assert budget.acquire("core", 1, 1, START + 30.0).wait_s > 0
-        assert budget.acquire("core", 1, 1, START + 31.0).permit_ids
+            assert budget.acquire(Ask(bucket, 1, 1), START).wait_s == pytest.approx(31.0)
+        assert budget.acquire(Ask("core", 1, 1), START + 30.0).wait_s > 0
+        assert budget.acquire(Ask("core", 1, 1), START + 31.0).permit_ids
 
     def test_without_a_time_the_pause_doubles_up_to_an_hour(self) -> None:
-        budget, now_s, waits = Budget(BUDGETS["github"], jitter=(0.0,)), START, []
+        budget, now_s, waits = Budget(GITHUB, jitter=lambda: 0.0), START, []
         for _ in range(9):
             self.block(budget, now_s)
-            waits.append(budget.acquire("core", 1, 1, now_s).wait_s)
+            waits.append(budget.acquire(Ask("core", 1, 1), now_s).wait_s)
             now_s += waits[-1]
         assert waits[:6] == pytest.approx([FIRST_BACKOFF_S * 2**n for n in range(6)])
         assert waits[6:] == pytest.approx([MAX_BACKOFF_S] * 3)
 
     def test_many_refusals_of_one_moment_are_one_strike(self) -> None:
-        budget = Budget(BUDGETS["github"], jitter=(0.0,))
+        budget = Budget(GITHUB, jitter=lambda: 0.0)
         self.block(budget, START, requests=90)
-        assert budget.acquire("core", 1, 1, START).wait_s == pytest.approx(60.0)
+        assert budget.acquire(Ask("core", 1, 1), START).wait_s == pytest.approx(60.0)
 
     def test_a_longer_pause_stands_whatever_comes_after_it(self) -> None:
-        budget = Budget(BUDGETS["github"], jitter=(0.0,))
-        one, two = budget.acquire("core", 1, 2, START).permit_ids
+        budget = Budget(GITHUB, jitter=lambda: 0.0)
+        one, two = budget.acquire(Ask("core", 1, 2), START).permit_ids
         budget.settle(Receipt(one, Signal("secondary", 600.0), START))
         budget.settle(Receipt(two, Signal("secondary", 5.0), START + 1))
-        assert budget.acquire("core", 1, 1, START + 1).wait_s == pytest.approx(600.0)
+        assert budget.acquire(Ask("core", 1, 1), START + 1).wait_s == pytest.approx(600.0)
 
     def test_only_an_answer_after_the_pause_forgives(self) -> None:
-        budget = Budget(BUDGETS["github"], jitter=(0.0,))
-        struck, early = budget.acquire("core", 1, 2, START).permit_ids
+        budget = Budget(GITHUB, jitter=lambda: 0.0)
+        struck, early = budget.acquire(Ask("core", 1, 2), START).permit_ids
         budget.settle(Receipt(struck, Signal("secondary"), START))
         budget.settle(Receipt(early, Signal("ok"), START + 1))
         self.block(budget, START + 60)
-        assert budget.acquire("core", 1, 1, START + 60).wait_s == pytest.approx(120.0)
-        (permit,) = budget.acquire("core", 1, 1, START + 180).permit_ids
+        assert budget.acquire(Ask("core", 1, 1), START + 60).wait_s == pytest.approx(120.0)
+        (permit,) = budget.acquire(Ask("core", 1, 1), START + 180).permit_ids
         budget.settle(Receipt(permit, Signal("ok"), START + 181))
         self.block(budget, START + 200)
-        assert budget.acquire("core", 1, 1, START + 200).wait_s == pytest.approx(60.0)
+        assert budget.acquire(Ask("core", 1, 1), START + 200).wait_s == pytest.approx(60.0)
 
     def test_jitter_only_lengthens(self) -> None:
         for jitter in (0.0, 0.5, 0.999):
-            budget = Budget(BUDGETS["github"], jitter=(jitter,))
+            budget = Budget(GITHUB, jitter=iter([jitter]).__next__)
             self.block(budget, START)
-            assert 60.0 <= budget.acquire("core", 1, 1, START).wait_s <= 75.0
+            assert 60.0 <= budget.acquire(Ask("core", 1, 1), START).wait_s <= 75.0
+
+    def test_no_upstream_means_more_than_a_day(self) -> None:
+        budget = Budget(GITHUB)
+        self.block(budget, START, 1e11)
+        assert budget.acquire(Ask("core"), START).wait_s == pytest.approx(86_401.0)
 
 
-def test_a_dead_token_grants_nothing_ever_again() -> None:
-    budget = Budget(BUDGETS["github"])
-    one, two = budget.acquire("core", 1, 2, START).permit_ids
-    budget.settle(Receipt(one, Signal("dead"), START))
-    budget.settle(Receipt(two, Signal("ok"), START + 1))
-    grant = budget.acquire("core", 1, 1, START + 1e6)
-    assert grant.dead
-    assert not grant.permit_ids
-    assert "refuses this token" in grant.reason
+def test_a_reset_in_milliseconds_is_no_reset() -> None:
+    budget = Budget(GITHUB)
+    (permit,) = budget.acquire(Ask("core"), START).permit_ids
+    budget.settle(Receipt(permit, Signal("ok", None, 5000, 100, START * 1000), START))
+    assert budget.acquire(Ask("core"), START + 10).wait_s < 3700
 
 
 class TestRendezvous:
