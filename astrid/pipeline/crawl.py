@@ -8,7 +8,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from astrid.broker import Broker, Delivery
 from astrid.errors import (
@@ -39,6 +39,9 @@ MAX_PAUSES: Final = 60
 """Pauses that an upstream asks for are not failures, but a batch does not wait for ever."""
 
 FIRST_RETRY_S: Final = 30.0
+SHORT_WAIT_S: Final = 0.05
+LONG_WAIT_S: Final = 0.5
+"""An idle worker's first and longest wait for a delivery, in real seconds."""
 
 
 async def drive(steps: Steps, fetch: Fetch) -> tuple[Observations, int]:
@@ -141,6 +144,8 @@ async def work(
     """
     limit = SOURCES[source_name].concurrency
     tasks: set[asyncio.Task[None]] = set()
+    receiving: asyncio.Task[list[Delivery]] | None = None
+    idle_s = SHORT_WAIT_S
 
     def now() -> datetime:
         return timeline.at(clock())
@@ -148,21 +153,29 @@ async def work(
     try:
         while True:
             room = limit - len(tasks)
-            deliveries = await broker.receive(source_name, consumer, room, 0.02 if tasks else 0.1) if room else []
+            if room and receiving is None:
+                receiving = asyncio.create_task(broker.receive(source_name, consumer, room, idle_s))
+            done, _ = await asyncio.wait({*tasks, *filter(None, [receiving])}, return_when=asyncio.FIRST_COMPLETED)
+            ended = tasks & done
+            tasks -= ended
+            for batch_task in ended:
+                batch_task.result()
+            if receiving is None or receiving not in done:
+                continue
+            deliveries, receiving = receiving.result(), None
             for delivery in deliveries:
                 tasks.add(asyncio.create_task(_process(delivery, broker, store, fetch, timeline, now)))
+            # An idle worker asks less and less often whether others, or the time, have something left for it.
+            idle_s = SHORT_WAIT_S if deliveries or ended else min(2 * idle_s, LONG_WAIT_S)
             if not tasks and not deliveries:
                 counts = await store.progress(run_id)
                 if not any(p.state == "planned" and p.source == source_name for p in counts):
                     return
-            elif not deliveries:
-                done, tasks = await asyncio.wait(tasks, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        left: list[asyncio.Task[Any]] = [*tasks, *filter(None, [receiving])]
+        for unfinished in left:
+            unfinished.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _process(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -81,15 +81,17 @@ class Driver:
         return self.timeline.at(self.clock())
 
 
-async def run_night(driver: Driver, universe: Universe, day: date, sources: Sequence[str]) -> RunResult:
-    """Crawl what the night of ``day`` lacks and score the day.
+async def run_night(
+    driver: Driver, universe: Universe, day: date, sources: Sequence[str], without: Collection[str] = ()
+) -> RunResult:
+    """Crawl what the night of ``day`` lacks, but for the tasks of ``without``, and score the day.
 
     A night that lacks nothing any more and is scored does nothing: what later nights revised since then
     does not change a published score.
     """
     missing = await read_missing(driver.store, universe, day, driver.now())
     entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
-    batches = plan_night(day, entities, missing, sources)
+    batches = plan_night(day, entities, missing, sources, without)
     score = bool(batches) or not await driver.store.has_scores(day)
     return await execute(driver, "nightly", day, batches, score=score)
 

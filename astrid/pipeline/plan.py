@@ -6,7 +6,7 @@ twice gives the same plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from math import ceil
@@ -59,7 +59,11 @@ class Cost:
 
 
 def plan_night(
-    day: date, entities: Mapping[str, Sequence[Entity]], missing: Missing, sources: Sequence[str]
+    day: date,
+    entities: Mapping[str, Sequence[Entity]],
+    missing: Missing,
+    sources: Sequence[str],
+    without: Collection[str] = (),
 ) -> list[Batch]:
     """Plan the night of ``day``.
 
@@ -71,13 +75,17 @@ def plan_night(
         What the store lacks; a metric that is complete costs nothing.
     sources
         Which sources may be asked (one without a token or a URL is left out by the caller).
+    without
+        Tasks, ``source.task``, that are not asked for.
     """
     batches: list[Batch] = []
     if "github" in sources:
         source = SOURCES["github"]
-        lacks_count = [missing.days.get(metric, {}) for metric in source.tasks["counts"].metrics]
-        counted = [e for e in entities["github"] if any(day in days.get(e.entity_id, ()) for days in lacks_count)]
-        batches += _cut(source, source.tasks["counts"], day, day, day, counted)
+        for task in (source.tasks["counts"], source.tasks["totals"]):
+            lacks = [missing.days.get(metric, {}) for metric in task.metrics]
+            counted = [e for e in entities["github"] if any(day in days.get(e.entity_id, ()) for days in lacks)]
+            if f"github.{task.name}" not in without:
+                batches += _cut(source, task, day, day, day, counted)
         sliced = [e for e in entities["github"] if (e.entity_id + day.toordinal()) % HISTORY_SLICE == 0]
         due = [e for e in sliced if day in missing.of("github_stars_gained", e.entity_id)]
         batches += _cut(source, source.tasks["history"], day, day - timedelta(days=HISTORY_DAYS - 1), day, due)
@@ -173,7 +181,7 @@ def _cut(
 def _requests(source: Source, task: Task, group: Sequence[Entity], first: date, last: date) -> float:
     days = (last - first).days + 1
     match source.name, task.name:
-        case "github", "counts":
+        case "github", "counts" | "totals":
             return 1 + any(not e.key for e in group)
         case "github", "history":
             return len(group) * ceil((days + 6) / 7 / 30)

@@ -154,7 +154,11 @@ SOURCE: Final = Source(
     name="hackernews",
     upstream="hn_algolia",
     key="rules",
-    tasks={"window": Task("window", ("hn_points", "hn_stories"), "dated", "core", 100_000, 31, 3, cadence_days=1, lookback_days=3)},
+    tasks={
+        "window": Task(
+            "window", ("hn_points", "hn_stories"), "dated", "core", 100_000, 31, 3, cadence_days=1, lookback_days=3
+        )
+    },
     crawl=crawl,
     concurrency=4,
     budgets={

@@ -90,7 +90,11 @@ SOURCE: Final = Source(
     name="pypistats",
     upstream="pypistats",
     key="package",
-    tasks={"overall": Task("overall", ("pypi_downloads",), "dated", "core", 10, DAYS_KEPT, 10, cadence_days=1, lookback_days=DAYS_KEPT)},
+    tasks={
+        "overall": Task(
+            "overall", ("pypi_downloads",), "dated", "core", 10, DAYS_KEPT, 10, cadence_days=1, lookback_days=DAYS_KEPT
+        )
+    },
     crawl=crawl,
     concurrency=4,
     budgets={"pypistats": BudgetSpec({"core": BucketSpec((Window(5, 1.0), Window(30, 60.0)))}, concurrency=4)},

@@ -20,6 +20,10 @@ PATIENCE: Final = 3
 costs its entity alone. Else one broken entity would take the others of its batch with it, night after night."""
 
 
+def _any_entity(_: Entity) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One thing a source can be asked for.
@@ -28,6 +32,7 @@ class Task:
     one batch holds, ``requests_per_batch`` and ``points_per_request`` what a full one is expected to cost.
     ``cadence_days`` says how often a night asks for an entity: 0 never (backfills only), 1 every night, 7 each entity
     once in seven nights; ``lookback_days`` how many days back such a batch asks for, the night's day included.
+    ``accepts`` says which of the source's entities the task is for.
     """
 
     name: str
@@ -40,6 +45,7 @@ class Task:
     points_per_request: int = 1
     cadence_days: int = 0
     lookback_days: int = 1
+    accepts: Callable[[Entity], bool] = _any_entity
 
 
 @dataclass(frozen=True, slots=True)

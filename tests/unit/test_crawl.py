@@ -300,7 +300,7 @@ class TestWork:
         assert not broker.store.open
         assert not broker._unacked
 
-    async def test_splits_down_to_the_broken_one(self) -> None:
+    async def test_a_broken_repository_costs_itself_alone(self) -> None:
         many = tuple(Entity(n, f"p{n}", f"R_{n}", (f"o/p{n}",)) for n in range(8))
 
         def answer(request: Request) -> Response:
@@ -313,6 +313,20 @@ class TestWork:
         broker = await drain([dataclasses.replace(COUNTS, entities=many, batch_id="")], answer)
         read = {int(e) for _, o, _ in broker.store.ended if isinstance(o, Done) for e in o.observations.entity_id}
         assert read == {0, 1, 2, 3, 4, 6, 7}
+        (done,) = [o for _, o, _ in broker.store.ended if isinstance(o, Done)]
+        assert {(g.entity_id, g.metric_id, g.retry) for g in done.observations.gaps} == {(5, 1, True), (5, 2, True)}
+        assert broker.dead_letters == []
+
+    async def test_splits_a_look_up_down_to_the_broken_name(self) -> None:
+        many = tuple(Entity(n, f"p{n}", "", (f"o/p{n}",)) for n in range(8))
+
+        def answer(request: Request) -> Response:
+            if "ids" in request.json.get("variables", ()):
+                return sound(request)
+            return Response(502, {}, b"") if '"p5"' in request.json["query"] else Response(200, {}, b'{"data": {}}')
+
+        broker = await drain([dataclasses.replace(COUNTS, entities=many, batch_id="")], answer)
+        assert any(isinstance(o, Split) for _, o, _ in broker.store.ended)
         (dead,) = [(o, gaps) for _, o, gaps in broker.store.ended if isinstance(o, DeadLetter)]
         assert {(g.entity_id, g.metric_id, g.retry) for g in dead[1]} == {(5, 1, True), (5, 2, True)}
         assert [b.entities[0].entity_id for b, _ in broker.dead_letters] == [5]

@@ -15,7 +15,7 @@ from astrid.models import Story
 from astrid.watchlist import Project, StoryMatcher, load_watchlist
 from astrid.watchlist.matching import strip_url
 
-BLANK = Project("x", "X", "agents", None, (), (), (), (), (), (), {})
+BLANK = Project("x", "X", "agents", None, (), (), (), (), (), (), (), {})
 MATCHER = StoryMatcher(
     [
         replace(BLANK, slug="ollama", hn_urls=("github.com/ollama/ollama", "ollama.com"), hn_names=("ollama",)),

@@ -212,6 +212,15 @@ class TestBackfill:
 
 
 class TestCost:
+    def test_ten_thousand_repositories_with_four_totals_stay_below_600_points(self) -> None:
+        metrics = ("github_stars", "github_forks", "github_watchers", "github_open_issues", "github_releases")
+        lacks = lacking({m: {n: {DAY} for n in range(10_000)} for m in metrics}, {})
+        batches = of(plan_night(DAY, entities(10_000), lacks, ("github",)), "github")
+        points = {task: sum(b.points for b in batches if b.task == task) for task in ("counts", "totals")}
+        assert points == {"counts": 100, "totals": 400}
+        left_out = plan_night(DAY, entities(10_000), lacks, ("github",), {"github.totals"})
+        assert {b.task for b in left_out} == {"counts"}
+
     def test_sums_and_the_longest_window(self) -> None:
         batches = plan_night(DAY, entities(700, known=False), all_lack(700), ALL)
         costs = {c.source: c for c in cost_plan(batches, {"github": 1})}

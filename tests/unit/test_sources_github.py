@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -18,15 +19,9 @@ from astrid.errors import Malformed, RateLimited, SourceError, TooLarge, Unavail
 from astrid.models import Batch, Entity, Identity, Request, Response
 from astrid.simulators.github import GitHub, User
 from astrid.simulators.scenarios import SCENARIOS
-from astrid.sources.github import (
-    COUNTS_QUERY,
-    SOURCE,
-    crawl,
-    parse_counts,
-    parse_history,
-    parse_resolved,
-    resolve_query,
-)
+from astrid.sources.github import SOURCE, crawl
+from astrid.sources.github_counts import COUNTS, MAX_FAILURES, TOTALS, Form, parse_counts, parse_resolved, resolve_query
+from astrid.sources.github_history import parse_history
 from astrid.sources.source import PATIENCE
 from tests.by_hand import BROKEN, JSON, ok, run, sound, survives, table
 from tests.synthetic_world import FIRST_DAY, GAP, NIGHT, make_world
@@ -64,51 +59,67 @@ def schema() -> graphql.GraphQLSchema:
     file = SHARED / "schemas" / "github.graphql.gz"
     if not file.is_file():
         pytest.skip("../shared/schemas/github.graphql.gz is not there")
-    types = {"Query", "Node", "Repository", "RateLimit", "DateTime"}
+    types = {"Query", "Node", "Repository", "RateLimit", "DateTime", "IssueState", "PullRequestState"}
+    types |= {"UserConnection", "IssueConnection", "PullRequestConnection", "ReleaseConnection"}
     fields = {"node", "nodes", "repository", "rateLimit", "id", "databaseId", "nameWithOwner", "stargazerCount"}
+    fields |= {"totalCount", "watchers", "issues", "pullRequests", "releases"}
     fields |= {"forkCount", "cost", "limit", "remaining", "used", "resetAt", "nodeCount"}
     return cut_schema(gzip.decompress(file.read_bytes()).decode(), types, fields)
 
 
 class TestQueries:
-    @pytest.mark.parametrize("names", [[], ["owner/repo"], ["a/b", 'q"uo/te\\s', "no-slash", "ümlaut/😀"]])
+    @pytest.mark.parametrize("form", [COUNTS, TOTALS], ids=lambda f: f.name)
+    def test_counts_are_valid_against_githubs_schema(self, schema: graphql.GraphQLSchema, form: Form) -> None:
+        assert graphql.validate(schema, graphql.parse(form.query)) == []
+
+    @pytest.mark.parametrize("names", [["owner/repo"], ["a/b", 'q"uo/te\\s', "no-slash", "ümlaut/😀"]])
     def test_valid_against_githubs_schema(self, schema: graphql.GraphQLSchema, names: list[str]) -> None:
         entities = [Entity(n, "p", "", (name,)) for n, name in enumerate(names)]
-        query = resolve_query(entities) if names else COUNTS_QUERY
-        document = graphql.parse(query)
+        document = graphql.parse(resolve_query(entities))
         assert graphql.validate(schema, document) == []
         (operation,) = document.definitions
         assert isinstance(operation, graphql.OperationDefinitionNode)
         asked = [f for f in operation.selection_set.selections if isinstance(f, graphql.FieldNode) and f.arguments]
-        assert len(asked) == max(1, len(names))
+        assert len(asked) == len(names)
         for name, field in zip(names, asked, strict=False):
             owner, _, repo = name.partition("/")
             stated = {a.name.value: graphql.value_from_ast_untyped(a.value) for a in field.arguments}
             assert stated == {"owner": owner, "name": repo}
 
     def test_a_field_that_is_not_there_is_noticed(self, schema: graphql.GraphQLSchema) -> None:
-        assert graphql.validate(schema, graphql.parse(COUNTS_QUERY.replace("forkCount", "forksCount")))
+        assert graphql.validate(schema, graphql.parse(COUNTS.query.replace("forkCount", "forksCount")))
 
 
 def cut_schema(text: str, types: set[str], fields: set[str]) -> graphql.GraphQLSchema:
     """Take the definitions of some types out of a schema's text, with the fields that are named, and build them."""
     blocks: list[str] = []
+    inputs: list[str] = []
     lines = iter(text.splitlines())
     for line in lines:
         kind, _, rest = line.partition(" ")
         name = rest.split(" ")[0].split("(")[0]
         if kind == "scalar" and name in types:
             blocks.append(f"scalar {name}")
+        elif kind == "enum" and name in types:
+            body = [line]
+            while body[-1] != "}":
+                body.append(next(lines))
+            blocks.append("\n".join(body))
+        elif kind == "input":
+            inputs.append(name)
         elif kind in ("type", "interface") and name in types:
             body = [line]
             while body[-1] != "}":
                 body.append(next(lines))
             parsed = graphql.parse("\n".join(body)).definitions[0]
             assert isinstance(parsed, graphql.ObjectTypeDefinitionNode | graphql.InterfaceTypeDefinitionNode)
-            kept = [graphql.print_ast(f) for f in parsed.fields or () if f.name.value in fields]
+            wanted = {"totalCount"} if name.endswith("Connection") else fields
+            kept = [graphql.print_ast(f) for f in parsed.fields or () if f.name.value in wanted]
             is_node = any(i.name.value == "Node" for i in parsed.interfaces or ())
             blocks.append(f"{kind} {name}{' implements Node' if is_node else ''} {{ {chr(10).join(kept)} }}")
     assert len(blocks) == len(types)
+    # Our queries pass none of the input objects; arguments of such types only have to exist.
+    blocks += [f"scalar {name}" for name in inputs if any(f": {name}" in block for block in blocks)]
     return graphql.build_schema("\n".join(blocks), assume_valid_sdl=True)
 
 
@@ -126,7 +137,7 @@ class TestCounts:
         assert (found.gaps, found.identities) == ((), ())
         (request,) = requests
         assert (request.method, request.path, request.bucket, request.cost) == ("POST", "/graphql", "graphql", 1)
-        assert request.json == {"query": COUNTS_QUERY, "variables": {"ids": ["R_1", "R_2"]}}
+        assert request.json == {"query": COUNTS.query, "variables": {"ids": ["R_1", "R_2"]}}
 
     def test_names_are_looked_up_once(self) -> None:
         batch = counts(entity(1), entity(2, known=False), entity(3, known=False))
@@ -207,13 +218,92 @@ class TestCounts:
             nodes(node(1), None, errors=[{"type": "RESOURCE_LIMITS_EXCEEDED", "path": ["nodes", 1]}]),
         ],
     )
-    def test_giving_up_asks_to_split_until_one_is_left(self, response: Response) -> None:
-        with pytest.raises(TooLarge, match="for 2 repositories"):
-            run(crawl(counts(entity(1), entity(2))), [response])
-        with pytest.raises(Unavailable):
+    def test_giving_up_on_one_repository_or_on_its_name(self, response: Response) -> None:
+        with pytest.raises(Unavailable, match="gave up"):
             run(crawl(counts(entity(1))), [response])
         with pytest.raises(TooLarge):
             run(crawl(counts(entity(1, known=False), entity(2, known=False))), [response])
+
+    @pytest.mark.parametrize("bears", [1, 3, 24, 99])
+    def test_a_query_is_halved_until_github_bears_it_and_grows_back(self, bears: int) -> None:
+        sizes: list[int] = []
+
+        def answer(request: Request) -> Response:
+            ids = request.json["variables"]["ids"]
+            sizes.append(len(ids))
+            return Response(502, {}, b"<html>") if len(ids) > bears else nodes(*(node(int(i[2:])) for i in ids))
+
+        batch = counts(*(entity(n) for n in range(400)))
+        found, _ = run(crawl(batch), answer)
+        assert len(sound(found, batch)) == 800
+        assert not found.gaps
+        assert all(smaller == larger // 2 for larger, smaller in itertools.pairwise(sizes) if larger > bears)
+        assert sizes[0] == 100
+        assert max(sizes[3:]) > bears, "it never grows back"
+
+    def test_one_repository_that_github_cannot_answer_costs_itself_alone(self) -> None:
+        def answer(request: Request) -> Response:
+            ids = request.json["variables"]["ids"]
+            return Response(502, {}, b"") if "R_70" in ids else nodes(*(node(int(i[2:])) for i in ids))
+
+        batch = counts(*(entity(n) for n in range(100)))
+        found, requests = run(crawl(batch), answer)
+        assert {g.entity_id for g in sound(found, batch).gaps} == {70}
+        assert len(found) == 198
+        assert len(requests) < 40
+
+    def test_a_cut_answer_keeps_what_it_states(self) -> None:
+        asked: list[list[str]] = []
+
+        def answer(request: Request) -> Response:
+            ids = request.json["variables"]["ids"]
+            asked.append(ids)
+            stated = [node(int(i[2:])) if n < 20 else None for n, i in enumerate(ids)]
+            errors = [{"type": "RESOURCE_LIMITS_EXCEEDED", "path": ["nodes", 20]}] if len(ids) > 20 else None
+            return nodes(*stated, errors=errors)
+
+        batch = counts(*(entity(n) for n in range(60)))
+        found, _ = run(crawl(batch), answer)
+        assert len(sound(found, batch)) == 120
+        assert not found.gaps
+        counted = [i for ids in asked for i in ids[:20]]
+        assert len(counted) == len(set(counted)), "what was stated was asked for again"
+
+    def test_an_outage_ends_the_batch(self) -> None:
+        sent = 0
+
+        def answer(request: Request) -> Response:
+            nonlocal sent
+            sent += 1
+            return Response(502, {}, b"<html>")
+
+        with pytest.raises(Unavailable, match="in a row"):
+            run(crawl(counts(*(entity(n) for n in range(100)))), answer)
+        assert sent == MAX_FAILURES
+
+    def test_four_totals_a_repository(self) -> None:
+        counted = {"watchers": 7, "issues": 5, "pullRequests": 3, "releases": 0}
+        stated = node(1) | {name: {"totalCount": n} for name, n in counted.items()}
+        batch = Batch("github", "totals", DAY, DAY, DAY, (entity(1), entity(2)))
+        found, (request,) = run(crawl(batch), [nodes(stated, node(2) | {"watchers": {"totalCount": -1}})])
+        values = table(sound(found, batch))
+        assert [values[1, metric_id, DAY] for metric_id in (3, 4, 5, 6)] == [7.0, 5.0, 3.0, 0.0]
+        assert {(g.entity_id, g.metric_id) for g in found.gaps} == {(2, 3), (2, 4), (2, 5), (2, 6)}
+        assert request.cost == 1
+
+    @pytest.mark.parametrize(("form", "most"), [(COUNTS, 100), (TOTALS, 400)], ids=["counts", "totals"])
+    def test_what_ten_thousand_repositories_cost(self, form: Form, most: int) -> None:
+        github = GitHub(make_world(), {"t": User(1, "ann")})
+        points = 0
+        for start in range(0, 10_000, form.largest):
+            group = [Entity(n, "p", f"R_node{n % 2}", (f"owner{n % 2}/Repo.{n % 2}",)) for n in range(form.largest)]
+            batch = Batch("github", form.name.lower(), NIGHT, NIGHT, NIGHT, tuple(group))
+            steps = crawl(batch)
+            request = next(steps)
+            assert start or request.cost == form.points(form.largest)
+            points += ask(github, request).json()["data"]["rateLimit"]["cost"]
+            steps.close()
+        assert points == form.points(form.largest) * 10_000 // form.largest <= most
 
     @pytest.mark.parametrize(
         "errors",
@@ -246,7 +336,7 @@ class TestCounts:
     @pytest.mark.parametrize("response", BROKEN)
     def test_what_is_no_answer(self, response: Response) -> None:
         with pytest.raises(SourceError):
-            run(crawl(counts(entity(1), entity(2))), [response])
+            run(crawl(counts(entity(1), entity(2))), lambda _: response)
 
     @given(JSON, JSON, JSON)
     def test_any_json(self, whole: Any, node_: Any, errors: Any) -> None:

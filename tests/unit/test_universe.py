@@ -23,6 +23,7 @@ def project(slug: str, **fields: Any) -> Project:
         "pypi": (),
         "npm": (),
         "huggingface": (),
+        "dockerhub": (),
         "hn_urls": (),
         "hn_names": (),
         "evidence": {},

@@ -33,7 +33,7 @@ from astrid.watchlist.projects import PROVEN_FIELDS
 SHIPPED = Path(watchlist_package.__file__).with_name("projects.csv")
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 HEADER = ",".join(COLUMNS)
-GOOD_ROW = "ollama,Ollama,inference,ollama/ollama,jmorganca/ollama,ollama,,,ollama.com,ollama,"
+GOOD_ROW = "ollama,Ollama,inference,ollama/ollama,jmorganca/ollama,ollama,,,,ollama.com,ollama,"
 GOOD_EVIDENCE = "github = a | former_github = b | pypi = c | hn_urls = d | hn_names = e"
 
 GOOD = Project(
@@ -45,11 +45,12 @@ GOOD = Project(
     pypi=("ollama",),
     npm=(),
     huggingface=(),
+    dockerhub=(),
     hn_urls=("github.com/ollama/ollama", "github.com/jmorganca/ollama", "ollama.com"),
     hn_names=("ollama",),
     evidence={"github": "a", "former_github": "b", "pypi": "c", "hn_urls": "d", "hn_names": "e"},
 )
-OTHER = Project("vllm", "vLLM", "inference", None, (), ("vllm",), (), (), (), (), {"pypi": "c"})
+OTHER = Project("vllm", "vLLM", "inference", None, (), ("vllm",), (), (), (), (), (), {"pypi": "c"})
 
 
 @pytest.fixture(scope="module")
@@ -141,12 +142,12 @@ class TestLoader:
         assert load_watchlist(write(GOOD_ROW + GOOD_EVIDENCE)) == (GOOD,)
 
     def test_blank_lines_count_as_rows_but_not_as_projects(self, write: Callable[..., Path]) -> None:
-        path = write("", GOOD_ROW + GOOD_EVIDENCE, "", "Bad Slug,B,inference,b/b,,,,,,,github = a")
+        path = write("", GOOD_ROW + GOOD_EVIDENCE, "", "Bad Slug,B,inference,b/b,,,,,,,,github = a")
         with pytest.raises(ConfigError, match=r"row 5: Bad Slug: slug: "):
             load_watchlist(path)
 
     def test_a_project_without_github(self, write: Callable[..., Path]) -> None:
-        (project,) = load_watchlist(write("vllm,vLLM,inference,,,vllm,,,,,pypi = c"))
+        (project,) = load_watchlist(write("vllm,vLLM,inference,,,vllm,,,,,,pypi = c"))
         assert project == OTHER
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
@@ -177,8 +178,8 @@ class TestLoader:
     @pytest.mark.parametrize(
         ("row", "message"),
         [
-            ("ollama,Ollama,inference", "row 2: ollama: row: has 3 cells instead of 11: "),
-            (GOOD_ROW + GOOD_EVIDENCE + ",more", "row 2: ollama: row: has 12 cells instead of 11: "),
+            ("ollama,Ollama,inference", "row 2: ollama: row: has 3 cells instead of 12: "),
+            (GOOD_ROW + GOOD_EVIDENCE + ",more", "row 2: ollama: row: has 13 cells instead of 12: "),
             (GOOD_ROW + "github", "row 2: ollama: evidence: 'github' has no ' = ': write 'field = where"),
             (GOOD_ROW + "github = a | github = b", "row 2: ollama: evidence: states 'github' twice: keep one"),
             (GOOD_ROW.replace("Ollama", " Ollama") + GOOD_EVIDENCE, "row 2: ollama: name: ' Ollama' has stray blanks"),
@@ -250,7 +251,7 @@ class TestChecks:
         assert [p for p in problems if p.field == field and what in p.what and p.position == 1 and p.remedy], problems
 
     def test_a_project_that_no_platform_knows(self) -> None:
-        nothing = Project("x", "X", "agents", None, (), (), (), (), (), (), {})
+        nothing = Project("x", "X", "agents", None, (), (), (), (), (), (), (), {})
         assert [problem.what for problem in check_watchlist([nothing])] == ["no platform knows this project"]
 
     def test_evidence_of_one_identifier_stands_before_that_of_its_field(self) -> None:
@@ -329,7 +330,7 @@ class TestProject:
     def test_counts_name_every_platform_and_category(self) -> None:
         found = counts([GOOD, OTHER])
         assert found.projects == 2
-        assert found.platforms == {"github": 1, "pypi": 2, "npm": 0, "huggingface": 0, "hackernews": 1}
+        assert found.platforms == {"github": 1, "pypi": 2, "npm": 0, "huggingface": 0, "dockerhub": 0, "hackernews": 1}
         assert tuple(found.platforms) == PLATFORMS
         assert tuple(found.categories) == CATEGORIES
         assert {name: n for name, n in found.categories.items() if n} == {"inference": 2}
