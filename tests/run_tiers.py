@@ -38,6 +38,7 @@ class Tier:
 
 TIERS = (
     Tier("unit", ("-n", "auto", "--timeout", "60"), "no socket, no database"),
+    Tier("virtual", ("-n", "auto", "--timeout", "300"), "nights in virtual time"),
     Tier("contract", ("--timeout", "120"), "one suite for every broker and every source"),
     Tier("store", ("-n", "auto", "--timeout", "180"), "real PostgreSQL"),
     Tier("e2e", ("--timeout", "420"), "the night on local Ray"),
