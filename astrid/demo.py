@@ -32,6 +32,7 @@ from astrid.pipeline.reconcile import Reconciled, reconcile
 from astrid.runtime import DEMO_NOW, demo_settings, load_universe, state_folder, usable_sources, with_database
 from astrid.settings import Settings
 from astrid.simulators.world import World, load_world
+from astrid.sources import SOURCES
 from astrid.store import ScoreRow, TableDigest
 from astrid.terminal import contributing_sources, leaderboard_table, show_progress
 from astrid.timeline import Timeline, night_of, night_start
@@ -188,7 +189,8 @@ async def replay(
     async with stack:
         watchlist = settings.watchlist or demo_watchlist(world, state_folder(settings))
         ready = simulated_settings(settings, simulators.url).model_copy(update={"watchlist": watchlist})
-        sources, _ = usable_sources(ready)
+        usable, _ = usable_sources(ready)
+        sources = [name for name in usable if SOURCES[name].upstream in UPSTREAMS]
         with stages.stage("start"):
             await stack.enter_async_context(open_ray(address, f"astrid-demo-{os.getpid()}"))
             store, _, driver = await stack.enter_async_context(open_drivers(ready, sources, shared=False))

@@ -21,7 +21,13 @@ from astrid.answers import AnswerCache, StoredAnswer, address_of, keep_answer
 from astrid.errors import NoToken, RateLimited, Unavailable
 from astrid.models import Fetch, Request, Response
 from astrid.ratelimit import ANSWER_S, LEASE_S, NIGHTLY, Ask, Grant, Receipt, rank_tokens
-from astrid.signals import Signal, read_github_signal, read_plain_signal, read_rate_limit
+from astrid.signals import (
+    Signal,
+    read_github_signal,
+    read_huggingface_signal,
+    read_plain_signal,
+    read_rate_limit,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +42,8 @@ FLUSH_S: Final = 0.2
 REAL_LEASE_S: Final = 180.0
 REAL_ANSWER_S: Final = 75.0
 """A lease and its end in real seconds: on a fast clock the run's seconds are over before an answer can come."""
+
+_SIGNALS: Final = {"github": read_github_signal, "huggingface": read_huggingface_signal}
 
 Send = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 """The network: sends a request with exactly these headers and returns the answer, whatever its status.
@@ -338,7 +346,7 @@ class Fetcher:
         return headers
 
     def _read_signal(self, request: Request, response: Response) -> Signal:
-        read = read_github_signal if request.upstream == "github" else read_plain_signal
+        read = _SIGNALS.get(request.upstream, read_plain_signal)
         return read(response, self._now_s())
 
     # Receipts

@@ -511,6 +511,10 @@ class Budget:
                 # An answer to a request from before the pause does not say that the pause was long enough.
                 if at_s >= self._blocked_until_s:
                     self._strikes = 0
+                if bucket is not None and not has_primary and signal.remaining == 0 and signal.reset_s is not None:
+                    # The window that the headers tell of is empty, also if others of this address emptied it.
+                    until_s = min(signal.reset_s, at_s + MAX_PAUSE_S) + 1.0
+                    self._blocked_until_s = max(self._blocked_until_s, until_s)
             case "primary":
                 if not has_primary:
                     self._block(at_s, signal.retry_after_s)

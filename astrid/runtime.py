@@ -269,7 +269,7 @@ class CrawlWorker:
         )
         try:
             await crawl.work(
-                self._source, self._consumer, run_id, parts.broker, parts.store, fetch, timeline, time.time
+                self._source, self._consumer, run_id, parts.broker, parts.store, fetch.for_lane, timeline, time.time
             )
         finally:
             await fetch.close()

@@ -17,6 +17,8 @@ from astrid.models import Response
 
 Verdict = Literal["ok", "primary", "secondary", "dead"]
 
+_CLOUDFLARE: Final = re.compile(rb"error[^0-9]{1,80}1015\b", re.IGNORECASE)
+_RATE_FIELD: Final = re.compile(r";\s*([rtqw])\s*=\s*([0-9]{1,12})\b")
 _COST: Final = re.compile(rb'"rateLimit"\s*:\s*\{[^{}]*"cost"\s*:\s*(\d{1,6})\b')
 
 
@@ -90,10 +92,31 @@ def read_rate_limit(response: Response) -> dict[str, Signal]:
 
 
 def read_plain_signal(response: Response, now_s: float) -> Signal:
-    """Read what an upstream without rate headers says: 429 (and Cloudflare's 1015) means a pause."""
-    limited = response.status == 429 or b"error code: 1015" in response.body[:200]
+    """Read what an upstream without rate headers says: 429 means a pause, and so does Cloudflare's error 1015.
+
+    Cloudflare says it in a line of text or on a page of HTML, with 429, 403 or 503; a wait is rarely stated.
+    """
+    refused = response.status in (403, 429, 503) and _CLOUDFLARE.search(response.body[:8192]) is not None
+    limited = response.status == 429 or refused or b"error code: 1015" in response.body[:200]
     wait = read_retry_after(response.headers.get("retry-after"), response.headers.get("date"), now_s)
     return Signal("secondary" if limited else "ok", wait)
+
+
+def read_huggingface_signal(response: Response, now_s: float) -> Signal:
+    """Read ``RateLimit: "api";r=0;t=55`` and ``RateLimit-Policy: "fixed window";"api";q=500;w=300``.
+
+    ``r`` is what is left of the window, ``t`` the seconds until the next one, ``q`` what a whole one holds (hub-docs,
+    ``docs/hub/rate-limits.md``). A 429 without them means a pause of unknown length.
+    """
+    left = dict(_RATE_FIELD.findall(response.headers.get("ratelimit", "")))
+    policy = dict(_RATE_FIELD.findall(response.headers.get("ratelimit-policy", "")))
+    remaining, wait_s, limit = _int(left.get("r")), _int(left.get("t")), _int(policy.get("q"))
+    reset_s = None if wait_s is None else now_s + wait_s
+    plain = read_plain_signal(response, now_s)
+    asked_s = plain.retry_after_s
+    if plain.verdict != "ok" and asked_s is None and wait_s is not None:
+        asked_s = float(wait_s)
+    return Signal(plain.verdict, asked_s, limit, remaining, reset_s)
 
 
 def read_retry_after(value: str | None, date: str | None, now_s: float) -> float | None:

@@ -42,13 +42,17 @@ def _write(value: float, *, grouped: bool = False) -> str:
     return (MINUS if rounded < 0 else "") + text.rstrip("0").rstrip(".")
 
 
+FINEST: Final = 1e-6
+"""No label has more decimals, so values that lie closer together are equal on a page."""
+
+
 def choose_scale(lowest: float, highest: float, *, from_zero: bool, whole: bool = True, steps: int = 4) -> Scale:
     """Return a scale that holds lowest..highest with ticks at 1, 2 or 5 times a power of ten.
 
     ``from_zero`` starts at 0. ``whole`` never labels a part of a count. All-equal values get room on both sides.
     """
     low, high = (0.0, max(highest, 0.0)) if from_zero else (lowest, highest)
-    if high <= low:
+    if high - low < FINEST:
         room = 1.0 if from_zero or not low else max(1.0 if whole else 0.0, abs(low) * 0.01)
         low, high = (low, low + room) if from_zero or low - room < 0 <= low else (low - room, high + room)
     raw = (high - low) / steps

@@ -34,23 +34,15 @@ METRICS: Final[Mapping[str, Words]] = {
     "github_open_pulls": Words("Open pull requests", "pulls", "pull requests that are open"),
     "github_releases": Words("GitHub releases", "releases", "releases of the repository so far"),
     "github_stars_gained": Words("Stars gained", "new stars", "stars given on the day, by GitHub's own history"),
-    "github_commits": Words("Commits", "commits", "commits to the default branch on the day"),
     "hn_points": Words("Hacker News points", "HN", "points of the stories about the project, by the day of the story"),
     "hn_stories": Words("Hacker News stories", "HN stories", "stories about the project, by the day of the story"),
     "pypi_downloads": Words("PyPI downloads", "PyPI", "downloads of its Python packages, without mirrors"),
-    "pypi_downloads_with_mirrors": Words(
-        "PyPI downloads with mirrors", "PyPI+", "downloads of its Python packages, all"
-    ),
     "npm_downloads": Words("npm downloads", "npm", "downloads of its npm package"),
     "huggingface_downloads": Words("Hugging Face downloads", "HF", "downloads of its model so far"),
     "huggingface_downloads_30d": Words(
         "Hugging Face, 30 days", "HF 30 d", "downloads of its model in the last 30 days"
     ),
     "huggingface_likes": Words("Hugging Face likes", "HF likes", "likes of its model"),
-    "depsdev_dependents": Words("Dependents", "dependents", "packages that depend on its package, by deps.dev"),
-    "depsdev_releases": Words("Package releases", "versions", "versions of its package published on the day"),
-    "depsdev_stars": Words("Stars by deps.dev", "stars (deps.dev)", "stars as deps.dev states them, a cross-check"),
-    "depsdev_forks": Words("Forks by deps.dev", "forks (deps.dev)", "forks as deps.dev states them, a cross-check"),
     "dockerhub_pulls": Words("Docker pulls", "pulls", "pulls of its image so far"),
     "dockerhub_stars": Words("Docker Hub stars", "Docker stars", "stars of its image"),
 }

@@ -129,7 +129,7 @@ async def work(
     run_id: int,
     broker: Broker,
     store: Store,
-    fetch: Fetch,
+    fetch_for: Callable[[str], Fetch],
     timeline: Timeline,
     clock: Callable[[], float],
 ) -> None:
@@ -139,6 +139,8 @@ async def work(
     ----------
     consumer
         Name of this worker and its life, ``name#life``: what an earlier life left comes again.
+    fetch_for
+        Gives the network of a lane: a backfill must not spend the nightly's share.
     clock
         Reads the machine's epoch seconds; with ``timeline`` it gives the run's moment.
     """
@@ -164,7 +166,11 @@ async def work(
                 continue
             deliveries, receiving = receiving.result(), None
             for delivery in deliveries:
-                tasks.add(asyncio.create_task(_process(delivery, broker, store, fetch, timeline, now)))
+                tasks.add(
+                    asyncio.create_task(
+                        _process(delivery, broker, store, fetch_for(delivery.batch.lane), timeline, now)
+                    )
+                )
             # An idle worker asks less and less often whether others, or the time, have something left for it.
             idle_s = SHORT_WAIT_S if deliveries or ended else min(2 * idle_s, LONG_WAIT_S)
             if not tasks and not deliveries:

@@ -29,6 +29,10 @@ PROBE = 10
 PYPISTATS_DAYS = 180
 
 
+_OWN_RULES = frozenset({"github", "hackernews", "pypistats"})
+"""Sources whose nights follow rules of their own; the others' follow from what their tasks declare."""
+
+
 @dataclass(frozen=True, slots=True)
 class Missing:
     """What the store lacks: per metric the days of each entity from ``first`` to the night's day.
@@ -105,7 +109,23 @@ def plan_night(
             late, "pypi_downloads", missing, day - timedelta(days=PYPISTATS_DAYS - 1)
         ):
             batches += _cut(source, source.tasks["overall"], day, first, day, group)
+    for name in [n for n in sources if n not in _OWN_RULES]:
+        source = SOURCES[name]
+        for task in source.tasks.values():
+            if task.cadence_days and f"{name}.{task.name}" not in without:
+                due = [e for e in entities[name] if task.accepts(e) and is_due(task, e.entity_id, day, missing)]
+                batches += _cut(source, task, day, day - timedelta(days=task.lookback_days - 1), day, due)
     return batches
+
+
+def is_due(task: Task, entity_id: int, day: date, missing: Missing) -> bool:
+    """Tell whether the night of ``day`` asks for an entity: it lacks the day, and its turn has come or was missed."""
+    lacking = [metric for metric in task.metrics if day in missing.of(metric, entity_id)]
+    if not lacking or task.cadence_days <= 1:
+        return bool(lacking)
+    newest = [missing.newest.get(metric, {}).get(entity_id) for metric in lacking]
+    overdue = any(last is None or (day - last).days > task.cadence_days for last in newest)
+    return overdue or (entity_id + day.toordinal()) % task.cadence_days == 0
 
 
 def plan_backfill(
@@ -190,7 +210,12 @@ def _requests(source: Source, task: Task, group: Sequence[Entity], first: date, 
         case "hackernews", _:
             return 1 + days / 15
         case _:
-            return task.requests_per_batch
+            return task.requests_per_batch * (len(group) / task.entities_per_batch if _one_each(task) else 1)
+
+
+def _one_each(task: Task) -> bool:
+    """Tell whether a task sends one request per entity, so that a batch that is not full costs less."""
+    return task.requests_per_batch == task.entities_per_batch
 
 
 def _probe(late: Sequence[Entity], day: date, missing: Missing) -> Sequence[Entity]:

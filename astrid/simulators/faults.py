@@ -7,6 +7,7 @@ often that request came before; so a run replays, whatever order its requests co
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -31,6 +32,13 @@ SECONDARY_URL: Final = "https://docs.github.com/free-pro-team@latest/rest/overvi
 _HTML_502: Final = (
     b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
     b"<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+)
+
+CLOUDFLARE_LINE: Final = b"error code: 1015"
+_CLOUDFLARE_PAGE: Final = (
+    b"<!DOCTYPE html>\n<html><head><title>Access denied | api.npmjs.org used Cloudflare to restrict access</title>"
+    b'</head><body><h1><span class="cf-error-type">Error</span> <span class="cf-error-code">1015</span></h1>'
+    b"<h2>You are being rate limited</h2></body></html>\n"
 )
 
 
@@ -235,7 +243,106 @@ def _database_exception(hit: Strike) -> Answer:
     return Answer(_replaced(hit, 500, body, "text/plain; charset=UTF-8", x_clickhouse_exception_code="159"))
 
 
-_EVERYWHERE: Final = frozenset({"github", "hn_algolia", "hn_firebase", "pypistats", "clickhouse", "archive"})
+def _npm_error_1015(hit: Strike) -> Answer:
+    return Answer(Response(429, {"content-type": "text/plain; charset=UTF-8"}, CLOUDFLARE_LINE), hold_s=HOLD_S)
+
+
+def _npm_error_1015_page(hit: Strike) -> Answer:
+    return Answer(_replaced(hit, 403, _CLOUDFLARE_PAGE, "text/html; charset=UTF-8"), hold_s=HOLD_S)
+
+
+def _npm_ranges(hit: Strike) -> tuple[Any, list[dict[str, Any]]]:
+    """Return npm's body and the ranges in it: one, or one per known package of a list."""
+    body = orjson.loads(hit.response.body)
+    return body, [body] if isinstance(body.get("downloads"), list) else [r for r in body.values() if r is not None]
+
+
+def _npm_range_cut(hit: Strike) -> Answer:
+    """Lose the oldest third of the days; only ``start`` tells."""
+    body, ranges = _npm_ranges(hit)
+    for part in ranges:
+        part["downloads"] = part["downloads"][(len(part["downloads"]) + 2) // 3 :]
+        part["start"] = part["downloads"][0]["day"] if part["downloads"] else part["end"]
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
+def _npm_late_day(hit: Strike) -> Answer:
+    """Owe the newest day: its count is 0, its row is absent, or the range ends before it."""
+    body, ranges = _npm_ranges(hit)
+    if not any(part["downloads"] and part["downloads"][-1]["day"] == hit.night.isoformat() for part in ranges):
+        return Answer(hit.response)
+    for part in ranges:
+        if hit.draw < 1 / 3:
+            part["downloads"][-1]["downloads"] = 0
+        else:
+            part["downloads"].pop()
+            if hit.draw > 2 / 3 and part["downloads"]:
+                part["end"] = part["downloads"][-1]["day"]
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
+def _npm_zero_day(hit: Strike) -> Answer:
+    """State 0 on one day for every package that had at least 100 downloads on it and on the days beside it."""
+    body, ranges = _npm_ranges(hit)
+    changed = False
+    for part in ranges:
+        rows = part["downloads"]
+        n = 1 + int(hit.draw * (len(rows) - 2))
+        if len(rows) > 2 and min(row["downloads"] for row in rows[n - 1 : n + 2]) >= 100:
+            rows[n]["downloads"] = 0
+            changed = True
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)) if changed else hit.response)
+
+
+def _npm_doubled_day(hit: Strike) -> Answer:
+    """State one day twice, the second time with another count."""
+    body, ranges = _npm_ranges(hit)
+    for part in ranges:
+        if part["downloads"]:
+            row = part["downloads"][int(hit.draw * len(part["downloads"]))]
+            part["downloads"].append({"downloads": row["downloads"] + 1, "day": row["day"]})
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
+def _huggingface_too_many(hit: Strike) -> Answer:
+    """Say that others of this address have used up the window, 55 s before its end."""
+    headers = {"ratelimit": '"api";r=0;t=55', "ratelimit-policy": '"fixed window";"api";q=500;w=300'}
+    body = orjson.dumps({"error": "We had to rate limit your IP. To continue, wait or log in."})
+    response = _replaced(hit, 429, body, "application/json; charset=utf-8")
+    return Answer(Response(429, {**response.headers, **headers}, body), hold_s=55.0)
+
+
+def _huggingface_bad_count(hit: Strike) -> Answer:
+    """Spoil one count of every second model: it is absent, null, below 0, or a text."""
+    body = orjson.loads(hit.response.body)
+    field = ("downloadsAllTime", "downloads", "likes")[int(hit.draw * 3)]
+    models = body[::2] if isinstance(body, list) else [body]
+    for n, model in enumerate(m for m in models if field in m):
+        match n % 4:
+            case 0:
+                del model[field]
+            case 1:
+                model[field] = None
+            case 2:
+                model[field] = -model[field] - 1
+            case _:
+                model[field] = str(model[field])
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
+def _endless_paging(hit: Strike) -> Answer:
+    """Let a list's ``next`` lead back to the page that was asked for."""
+    link = hit.response.headers.get("link", "")
+    asked = next((value for name, value in hit.request.params if name == "cursor"), "")
+    back = re.sub(r"cursor=[^&>]*", f"cursor={asked}", link)
+    return Answer(
+        hit.response if back == link else replace(hit.response, headers={**hit.response.headers, "link": back})
+    )
+
+
+_EVERYWHERE: Final = frozenset(
+    {"github", "hn_algolia", "hn_firebase", "pypistats", "clickhouse", "archive", "dockerhub", "npm", "huggingface"}
+)
 _GITHUB: Final = frozenset({"github"})
 _UPSTREAMS: Final[Mapping[str, frozenset[str]]] = {
     "bad_gateway_json": _GITHUB,
@@ -252,6 +359,15 @@ _UPSTREAMS: Final[Mapping[str, frozenset[str]]] = {
     "stale_feed": frozenset({"pypistats"}),
     "hn_too_many": frozenset({"hn_algolia"}),
     "database_exception": frozenset({"clickhouse"}),
+    "npm_error_1015": frozenset({"npm"}),
+    "npm_error_1015_page": frozenset({"npm"}),
+    "npm_range_cut": frozenset({"npm"}),
+    "npm_late_day": frozenset({"npm"}),
+    "npm_zero_day": frozenset({"npm"}),
+    "npm_doubled_day": frozenset({"npm"}),
+    "huggingface_too_many": frozenset({"huggingface"}),
+    "huggingface_bad_count": frozenset({"huggingface"}),
+    "endless_paging": frozenset({"huggingface"}),
 }
 _FAULTS: Final[Mapping[str, Callable[[Strike], Answer]]] = {
     "bad_gateway_json": _bad_gateway_json,
@@ -268,4 +384,13 @@ _FAULTS: Final[Mapping[str, Callable[[Strike], Answer]]] = {
     "stale_feed": _stale_feed,
     "hn_too_many": _hn_too_many,
     "database_exception": _database_exception,
+    "npm_error_1015": _npm_error_1015,
+    "npm_error_1015_page": _npm_error_1015_page,
+    "npm_range_cut": _npm_range_cut,
+    "npm_late_day": _npm_late_day,
+    "npm_zero_day": _npm_zero_day,
+    "npm_doubled_day": _npm_doubled_day,
+    "huggingface_too_many": _huggingface_too_many,
+    "huggingface_bad_count": _huggingface_bad_count,
+    "endless_paging": _endless_paging,
 }

@@ -23,6 +23,15 @@ FAULTS: Final = (
     "stale_feed",
     "hn_too_many",
     "database_exception",
+    "npm_error_1015",
+    "npm_error_1015_page",
+    "npm_range_cut",
+    "npm_late_day",
+    "npm_zero_day",
+    "npm_doubled_day",
+    "huggingface_too_many",
+    "huggingface_bad_count",
+    "endless_paging",
 )
 """Faults of single requests, see :mod:`astrid.simulators.faults`."""
 
@@ -33,7 +42,8 @@ class Scenario:
 
     ``probability`` is the chance of a fault per request and ``faults`` the kinds to draw from.
     ``dead_tokens`` counts tokens, from the end of the list, that are refused with 401. ``renamed``,
-    ``gone`` and ``reoccupied`` are shares of the repositories, chosen by ``seed``.
+    ``gone`` and ``reoccupied`` are shares of the repositories, chosen by ``seed``; the first two also of Hugging Face's
+    models, ``gated`` of these alone.
     """
 
     name: str
@@ -45,6 +55,7 @@ class Scenario:
     renamed: float = 0.0
     gone: float = 0.0
     reoccupied: float = 0.0
+    gated: float = 0.0
 
 
 CALM: Final = Scenario("calm", "no faults")
@@ -59,6 +70,7 @@ SCENARIOS: Final = {
         Scenario("renamed", "2 % of the repositories have a new name", renamed=0.02),
         Scenario("gone", "2 % of the repositories are deleted (404) or blocked (451, 403)", gone=0.02),
         Scenario("reoccupied", "2 % of the repositories moved and a stranger took the old name", reoccupied=0.02),
+        Scenario("gated", "2 % of Hugging Face's models are for approved accounts only (401, 403)", gated=0.02),
     )
 }
 

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from astrid.models import Request, Response
 from astrid.simulators.archive import Archive
 from astrid.simulators.clickhouse import ClickHouse
+from astrid.simulators.dockerhub import DockerHub
 from astrid.simulators.github import QUOTAS, GitHub, Quotas, User
 from astrid.simulators.hackernews import Algolia, Firebase
+from astrid.simulators.huggingface import HuggingFace
+from astrid.simulators.npm import Npm
 from astrid.simulators.pypistats import PyPIStats
 from astrid.simulators.scenarios import CALM, Scenario
 from astrid.simulators.upstream import LOCALHOST, Upstream
@@ -18,7 +21,17 @@ from astrid.simulators.upstream import LOCALHOST, Upstream
 if TYPE_CHECKING:
     from astrid.simulators.world import World
 
-UPSTREAMS: Final = ("github", "hn_algolia", "hn_firebase", "pypistats", "clickhouse", "archive")
+UPSTREAMS: Final = (
+    "github",
+    "hn_algolia",
+    "hn_firebase",
+    "pypistats",
+    "clickhouse",
+    "archive",
+    "dockerhub",
+    "npm",
+    "huggingface",
+)
 """Names of the upstreams; also their path prefixes on the server."""
 
 
@@ -53,6 +66,9 @@ class Simulation:
                 PyPIStats(world, scenario=scenario, tolerance_s=tolerance_s),
                 ClickHouse(world, scenario=scenario, tolerance_s=tolerance_s),
                 Archive(world, scenario=scenario),
+                Npm(world, scenario=scenario, tolerance_s=tolerance_s),
+                HuggingFace(world, scenario=scenario, tolerance_s=tolerance_s),
+                DockerHub(world, scenario=scenario, tolerance_s=tolerance_s),
             )
         }
 

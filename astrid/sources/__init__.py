@@ -9,11 +9,21 @@ from __future__ import annotations
 from typing import Final
 
 from astrid.limits import BudgetSpec
-from astrid.sources import archive, clickhouse, github, hackernews, pypistats
+from astrid.sources import archive, clickhouse, dockerhub, github, hackernews, huggingface, npm, pypistats
 from astrid.sources.source import Source, Task
 
 SOURCES: Final[dict[str, Source]] = {
-    s.name: s for s in (github.SOURCE, hackernews.SOURCE, pypistats.SOURCE, clickhouse.SOURCE, archive.SOURCE)
+    s.name: s
+    for s in (
+        github.SOURCE,
+        hackernews.SOURCE,
+        pypistats.SOURCE,
+        clickhouse.SOURCE,
+        archive.SOURCE,
+        dockerhub.SOURCE,
+        npm.SOURCE,
+        huggingface.SOURCE,
+    )
 }
 
 BUDGETS: Final[dict[str, BudgetSpec]] = {

@@ -9,8 +9,9 @@ requests in 5 minutes per address), ``models-download-stats.md``; huggingface_hu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -22,6 +23,10 @@ from astrid.sources.source import PATIENCE, Source, Task
 
 PAGE: Final = 500
 MAX_PAGES: Final = 20
+PASSES: Final = 3
+HOPELESS: Final = 5
+"""Where so many more models failed than came, the Hub is down, and the batch had better wait."""
+
 FIELDS: Final[Mapping[str, str]] = {
     "huggingface_downloads": "downloadsAllTime",
     "huggingface_downloads_30d": "downloads",
@@ -34,6 +39,7 @@ _METRIC_IDS: Final = {field: METRIC_BY_NAME[name].metric_id for name, field in F
 _EXPAND: Final = tuple(("expand", field) for field in FIELDS.values())
 _ROOT: Final = "/api/models"
 _MODEL: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_ID: Final = re.compile(r"[0-9a-f]{1,64}")
 _NEXT: Final = re.compile(r'<([^<>]{1,4000})>\s*;[^,<]*\brel="?next\b')
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -54,6 +60,14 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """Why the Hub shows no such model, and whether to ask again."""
+
+    reason: str
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One list of models, and the cursor of the next one; empty after the last."""
 
@@ -64,16 +78,188 @@ class Page:
 def crawl(batch: Batch) -> Steps:
     """Read the counts of the batch's models as of now; ``key`` is ``owner/name``.
 
-    A renamed model is followed once and its new name returned as an :class:`~astrid.models.Identity`.
+    A renamed model is followed once, and its new name returned as an :class:`~astrid.models.Identity`.
     """
-    missing = {e.key for e in batch.entities}
-    listed = yield from _read_lists(batch, missing)
-    rows: list[tuple[int, int, Any, float, int]] = []
+    rows: list[tuple[int, int, date, float, int]] = []
     gaps: list[Gap] = []
     identities: list[Identity] = []
-    answers: dict[str, Model | Gap] = {}
+    wanted = dict.fromkeys(e.key for e in batch.entities)
+    known: dict[str, Model | Gone] = {**(yield from _read_lists(batch, wanted.keys()))}
+    known |= yield from _read_singles(batch, [name for name in wanted if name not in known])
     for entity in batch.entities:
-        found = listed.get(entity.key)
-        if found is None:
-            pass
+        found = known[entity.key]
+        if isinstance(found, Gone):
+            gaps += [Gap(entity.entity_id, m, batch.day, found.reason, found.retry) for m in _METRIC_IDS.values()]
+            continue
+        if found.name.lower() != entity.key.lower():
+            identities.append(Identity(entity.entity_id, "huggingface", found.upstream_id or found.name, found.name))
+        for field, metric_id in _METRIC_IDS.items():
+            if field in found.counts:
+                rows.append((entity.entity_id, metric_id, batch.day, float(found.counts[field]), HUGGINGFACE))
+            else:
+                gaps.append(Gap(entity.entity_id, metric_id, batch.day, NO_COUNT, True))
     return Observations.from_rows(rows, gaps, identities)
+
+
+def parse_page(response: Response) -> Page:
+    """Read a list of models; elements that are none are left out.
+
+    Raises
+    ------
+    Unavailable, Malformed
+        If the Hub failed, or the answer is no list.
+    """
+    body = _read_body(response)
+    if not isinstance(body, list):
+        raise Malformed("Hugging Face answered with something that is no list of models")
+    models = tuple(m for m in map(_read_model, body) if m is not None)
+    link = _NEXT.search(response.headers.get("link", ""))
+    return Page(models, "" if link is None else _cursor(link[1]))
+
+
+def parse_model(response: Response, name: str) -> Model | Gone:
+    """Read one model's answer, or why there is none.
+
+    Raises
+    ------
+    Unavailable, Malformed
+        If the Hub failed, or the answer is about something else.
+    """
+    code = response.headers.get("x-error-code", "")
+    if response.status == 404 or code == "RepoNotFound":
+        return Gone(UNKNOWN)
+    if response.status in (401, 403):
+        return Gone(GATED if code == "GatedRepo" else HIDDEN)
+    model = _read_model(_read_body(response))
+    if model is None or model.name.lower() != name.lower():
+        stated = "something that is no model" if model is None else repr(model.name)[:80]
+        raise Malformed(f"Hugging Face answered with {stated} when asked for {name[:80]}")
+    return model
+
+
+def _read_lists(batch: Batch, wanted: Collection[str]) -> Generator[Request, Response, dict[str, Model]]:
+    """Read lists while more models are missing than lists were read: never more than twice what singles would cost."""
+    found: dict[str, Model] = {}
+    cursors = {""}
+    cursor = ""
+    for page_number in range(MAX_PAGES):
+        if len(wanted) - len(found) <= page_number + 1:
+            break
+        params = (("sort", "downloads"), ("direction", "-1"), ("limit", str(PAGE)), *_EXPAND)
+        response = yield Request(
+            "huggingface", "GET", _ROOT, (*params, *((("cursor", cursor),) if cursor else ())), bucket="api"
+        )
+        try:
+            page = parse_page(response)
+        except (Malformed, Unavailable):
+            if batch.attempt < PATIENCE:
+                raise
+            break  # lists only save requests
+        for model in page.models:
+            if model.name in wanted:
+                found.setdefault(model.name, model)  # what moves down meanwhile comes twice
+        cursor = page.cursor
+        if cursor in cursors:
+            break  # the end, or a list that leads back
+        cursors.add(cursor)
+    return found
+
+
+def _read_singles(batch: Batch, names: Sequence[str]) -> Generator[Request, Response, dict[str, Model | Gone]]:
+    """Read models one by one. What fails is asked again after the others; else one failure would cost them all."""
+    found: dict[str, Model | Gone] = {}
+    failed: dict[str, Malformed | Unavailable] = {}
+    for _ in range(PASSES):
+        for name in [n for n in names if n not in found]:
+            try:
+                found[name] = yield from _read_one(name)
+                failed.pop(name, None)
+            except (Malformed, Unavailable) as exc:
+                failed[name] = exc
+                if batch.attempt < PATIENCE and len(failed) >= min(len(names), len(found) + HOPELESS):
+                    raise
+    return found | {name: Gone(str(exc), retry=True) for name, exc in failed.items()}
+
+
+def _read_one(name: str) -> Generator[Request, Response, Model | Gone]:
+    response = yield _single(name)
+    if response.status not in _REDIRECTS:
+        return parse_model(response, name)
+    target = _target(response.headers.get("location", ""))
+    if target is None or target == name:
+        return Gone(LOST)
+    response = yield _single(target)
+    return Gone(LOST) if response.status in _REDIRECTS else parse_model(response, target)
+
+
+def _single(name: str) -> Request:
+    return Request("huggingface", "GET", f"{_ROOT}/{quote(name)}", _EXPAND, bucket="api")
+
+
+def _target(location: str) -> str | None:
+    """Return the model that a redirect leads to; None if it leads elsewhere."""
+    path = _path_and_query(location)[0]
+    name = unquote(path.rpartition(f"{_ROOT}/")[2])
+    return name if f"{_ROOT}/" in path and _MODEL.fullmatch(name) else None
+
+
+def _cursor(url: str) -> str:
+    return dict(parse_qsl(_path_and_query(url)[1])).get("cursor", "")
+
+
+def _path_and_query(url: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "", ""
+    return parts.path, parts.query
+
+
+def _read_body(response: Response) -> Any:
+    if response.status >= 500:
+        raise Unavailable(f"Hugging Face answered {response.status}")
+    if response.status != 200:
+        raise Malformed(f"Hugging Face answered {response.status}")
+    return response.json()
+
+
+def _read_model(value: Any) -> Model | None:
+    if not isinstance(value, dict) or not isinstance(name := value.get("id"), str) or not _MODEL.fullmatch(name):
+        return None
+    upstream_id = value.get("_id")
+    if not isinstance(upstream_id, str) or not _ID.fullmatch(upstream_id):
+        upstream_id = ""
+    counts = {field: value[field] for field in _METRIC_IDS if _is_count(value.get(field))}
+    return Model(upstream_id, name, counts)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12
+
+
+def _is_model(entity: Entity) -> bool:
+    return "/" in entity.key  # an organisation has no counts of its own
+
+
+SOURCE: Final = Source(
+    name="huggingface",
+    upstream="huggingface",
+    key="huggingface",
+    tasks={
+        "models": Task(
+            "models",
+            tuple(FIELDS),
+            "snapshot",
+            "api",
+            entities_per_batch=500,
+            days_per_batch=1,
+            requests_per_batch=MAX_PAGES + 250,  # half of them are taken to be among the 10,000 most downloaded
+            cadence_days=1,
+            accepts=_is_model,
+        )
+    },
+    crawl=crawl,
+    concurrency=1,
+    # At an even pace: a batch that finds the five minutes used up would begin again when they are over.
+    budgets={"huggingface": BudgetSpec({"api": BucketSpec((Window(8, 5.0), Window(500, 300.0)))}, concurrency=1)},
+)

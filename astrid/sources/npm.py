@@ -8,13 +8,14 @@ too many and Cloudflare answers ``error code: 1015``.
 What npm states and we do not believe is a gap:
 
 - days outside the ``start`` and ``end`` of the answer: a longer range than npm serves loses its oldest days silently;
-- a 0 or nothing on the newest two days, or after at least 50 a day in the newest week: not counted yet;
-- a 0 between two days of at least 50 downloads, each at most a week away: a fault of npm's counting (chance brings
-  0 instead of 50 once in 10^21 days).
+- a 0 or nothing at the end of the answer, on the newest two days or after a day of at least 50: not counted yet;
+- a 0, or some in a row, between two days of at least 50: a fault of npm's counting, as it has had (chance brings 0
+  instead of 50 once in 10^21 days). A package that really falls from 50 to 0 has gaps from there on.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -70,7 +71,9 @@ def crawl(batch: Batch) -> Steps:
     first = max(FIRST_DAY, batch.start - timedelta(days=SURROUNDINGS))
     last = max(batch.end, min(batch.day, batch.end + timedelta(days=SURROUNDINGS)))
     if last < FIRST_DAY:
-        return Observations.from_rows([], [Gap(e.entity_id, DOWNLOADS, d, TOO_EARLY) for e in batch.entities for d in wanted])
+        return Observations.from_rows(
+            [], [Gap(e.entity_id, DOWNLOADS, d, TOO_EARLY) for e in batch.entities for d in wanted]
+        )
     for names in _lists(batch):
         asked = [e for e in batch.entities if e.key in names]
         response = yield Request("npm", "GET", _path(first, last, names))
@@ -121,7 +124,9 @@ def parse_ranges(response: Response, names: Sequence[str]) -> dict[str, Range | 
         return {names[0]: _read_range(body, names[0])}
     if not any(name in body for name in names):
         raise Malformed("npm answered about none of the packages that it was asked for")
-    return {name: UNKNOWN if name in body and body[name] is None else _read_range(body.get(name), name) for name in names}
+    return {
+        name: UNKNOWN if name in body and body[name] is None else _read_range(body.get(name), name) for name in names
+    }
 
 
 def _read_range(value: Any, name: str) -> Range | str:
@@ -147,32 +152,25 @@ def _judge(found: Range | str, wanted: Sequence[date], night: date) -> dict[date
     if isinstance(found, str):
         return dict.fromkeys(wanted, found)
     judged: dict[date, int | str] = {}
-    newest = max((day for day, n in found.counts.items() if n > 0), default=FIRST_DAY)
+    counted = sorted(day for day, n in found.counts.items() if n > 0)
     for day in wanted:
         count = found.counts.get(day)
-        age_days = (night - day).days
-        before = _nearest(found.counts, day, -1)
+        place = bisect_left(counted, day)
+        before = found.counts[counted[place - 1]] if place else 0
+        after = found.counts[counted[place]] if place < len(counted) else None
         if day < FIRST_DAY:
             judged[day] = TOO_EARLY
-        elif not count and day > newest and (
-            age_days < FRESH_DAYS or (age_days < SURROUNDINGS and before >= SURE_COUNT)
-        ):
+        elif not count and after is None and ((night - day).days < FRESH_DAYS or before >= SURE_COUNT):
             judged[day] = NOT_YET
         elif not found.start <= day <= found.end:
             judged[day] = CUT
         elif count is None:
             judged[day] = NO_COUNT
-        elif count == 0 and min(before, _nearest(found.counts, day, 1)) >= SURE_COUNT:
+        elif count == 0 and before >= SURE_COUNT and after is not None and after >= SURE_COUNT:
             judged[day] = FAULTY_ZERO
         else:
             judged[day] = count
     return judged
-
-
-def _nearest(counts: Mapping[date, int], day: date, step: int) -> int:
-    """Return the first count above 0 within a week before (``step`` -1) or after (1) a day; 0 if there is none."""
-    near = (counts.get(day + timedelta(days=step * n), 0) for n in range(1, SURROUNDINGS + 1))
-    return next(filter(None, near), 0)
 
 
 def _lists(batch: Batch) -> list[list[str]]:

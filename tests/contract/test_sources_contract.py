@@ -224,7 +224,7 @@ def require_true(found: Found, truth: Truth, source: str) -> None:
             assert origin == truth.origin(key)
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", PER_TASK)
 async def test_calm_what_is_observed_is_what_the_world_holds(name: str, world: World, universe: Universe) -> None:
     batches = batches_of(name, universe)
     truth = Truth(world, universe)
@@ -255,7 +255,7 @@ def known(truth: Truth, key: Key) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", PER_TASK)
 async def test_foul_weather_brings_gaps_and_never_a_false_value(name: str, world: World, universe: Universe) -> None:
     batches = batches_of(name, universe)
     truth = Truth(world, universe)

@@ -287,7 +287,8 @@ async def drain(
     # A run whose waits of minutes pass in milliseconds; its own time stands still.
     timeline = Timeline(NIGHT, 0.0, 100_000.0)
     async with asyncio.timeout(20):
-        await work("github", "w#1", 1, broker, store, fetch_of(answer), timeline, lambda: 0.0)  # type: ignore[arg-type]
+        fetch = fetch_of(answer)
+        await work("github", "w#1", 1, broker, store, lambda _: fetch, timeline, lambda: 0.0)  # type: ignore[arg-type]
     await broker.close()
     return broker
 
@@ -352,7 +353,7 @@ class TestWork:
         broker = CheckedBroker(store)
         await broker.publish([COUNTS])
         worker = asyncio.create_task(
-            work("github", "w#1", 1, broker, store, fetch_of(sound), Timeline(NIGHT, 0.0), lambda: 0.0)  # type: ignore[arg-type]
+            work("github", "w#1", 1, broker, store, lambda _: fetch_of(sound), Timeline(NIGHT, 0.0), lambda: 0.0)  # type: ignore[arg-type]
         )
         async with asyncio.timeout(10):
             await broker.came_back.wait()

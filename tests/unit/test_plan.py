@@ -22,9 +22,10 @@ from astrid.pipeline.plan import (
     Missing,
     cost_plan,
     plan_backfill,
+    is_due,
     plan_night,
 )
-from astrid.sources import SOURCES
+from astrid.sources import SOURCES, Task
 
 DAY = date(2026, 3, 31)
 FIRST = DAY - timedelta(days=34)
@@ -209,6 +210,25 @@ class TestBackfill:
     @pytest.mark.parametrize("sources", [(), ("github",), ("archive", "hackernews")])
     def test_only_the_sources_that_may_be_asked(self, sources: tuple[str, ...]) -> None:
         assert {b.source for b in plan_backfill(ago(40), DAY, entities(3), sources)} == set(sources)
+
+
+class TestDeclaredCadence:
+    WEEKLY = Task("weekly", ("npm_downloads",), "dated", "core", 8, 30, 8, cadence_days=7, lookback_days=30)
+    NIGHTLY = Task("nightly", ("dockerhub_pulls", "dockerhub_stars"), "snapshot", "core", 8, 1, 8, cadence_days=1)
+
+    def missing(self, metric: str, newest: date | None, day: date = DAY) -> Missing:
+        return Missing(FIRST, {metric: {5: frozenset({day})}}, {metric: {} if newest is None else {5: newest}})
+
+    def test_a_nightly_task_asks_for_what_lacks_the_day_in_any_metric(self) -> None:
+        assert is_due(self.NIGHTLY, 5, DAY, self.missing("dockerhub_stars", ago(1)))
+        assert not is_due(self.NIGHTLY, 5, DAY, self.missing("npm_downloads", ago(1)))
+
+    def test_a_weekly_task_asks_once_in_seven_nights_and_again_if_its_night_was_missed(self) -> None:
+        nights = [DAY + timedelta(days=n) for n in range(7)]
+        due = [is_due(self.WEEKLY, 5, d, self.missing("npm_downloads", d - timedelta(days=2), d)) for d in nights]
+        assert sum(due) == 1
+        assert all(is_due(self.WEEKLY, 5, d, self.missing("npm_downloads", d - timedelta(days=8), d)) for d in nights)
+        assert all(is_due(self.WEEKLY, 5, d, self.missing("npm_downloads", None, d)) for d in nights)
 
 
 class TestCost:

@@ -45,6 +45,8 @@ SQL = Request(
     (("user", "demo"),),
     content=b"SELECT count() FROM pypi.pypi_downloads_per_day FORMAT JSONEachRow",
 )
+RANGE = Request("npm", "GET", f"/downloads/range/{NIGHT - timedelta(days=9)}:{NIGHT}/openai,n8n")
+MODELS = Request("huggingface", "GET", "/api/models", (("limit", "5"), ("sort", "downloads"), ("direction", "-1")))
 
 
 def simulate(scenario: Scenario) -> Simulation:
@@ -202,7 +204,7 @@ class TestKinds:
     def test_every_kind_strikes_something_and_is_counted(self) -> None:
         for kind in FAULTS:
             simulation = simulate(replace(SCENARIOS[kind], probability=1.0))
-            for request in (NODES, HISTORY, STORIES, PACKAGE, MONTH, SQL):
+            for request in (NODES, HISTORY, STORIES, PACKAGE, MONTH, SQL, RANGE, MODELS):
                 exchange(simulation, request)
             books = simulation.report()["upstreams"].values()
             assert {f for b in books for f in b["faults"]} == {kind}

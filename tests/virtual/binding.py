@@ -78,7 +78,7 @@ async def _spend(year: Year, hours: float) -> Spent:
     books = cast(Store, year.books)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(hours * 3600):
-            await crawl.work("github", "binding#1", 0, house.broker, books, fetch, timeline, house.now_s)
+            await crawl.work("github", "binding#1", 0, house.broker, books, fetch.for_lane, timeline, house.now_s)
     asked = {b.batch_id for b, state in year.books.batches.values() if state != "planned"}
     rest = [b for b in batches if b.batch_id not in asked]
     gaps: list[Gap] = [gap for batch in rest for gap in lost_days(batch, NOT_ASKED)]

@@ -184,7 +184,9 @@ class House:
             fetch = self.fetcher(source, day, life, draw)
             books = cast(Store, self.year.books)
             consumer = f"{source}#{self._lives}"
-            work = asyncio.create_task(crawl.work(source, consumer, 0, self.broker, books, fetch, timeline, self.now_s))
+            work = asyncio.create_task(
+                crawl.work(source, consumer, 0, self.broker, books, fetch.for_lane, timeline, self.now_s)
+            )
             if draw.random() >= weather.kills:
                 await work
                 await fetch.close()

@@ -1,0 +1,116 @@
+"""Docker Hub's images, answered by hand, by a recorded answer and by the simulator."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from astrid.errors import Malformed, SourceError
+from astrid.models import Batch, Entity, Request, Response
+from astrid.simulators.dockerhub import DockerHub
+from astrid.sources.dockerhub import crawl, parse_repository
+from astrid.sources.source import PATIENCE
+from tests.by_hand import BROKEN, JSON, ok, run, sound, survives, table
+from tests.synthetic_world import NIGHT, make_world
+
+SAMPLES = Path(__file__).parents[2].parent / "shared" / "samples" / "dockerhub"
+DAY = date(2026, 3, 31)
+PULLS, STARS = 70, 71
+
+
+def batch_of(*images: str, attempt: int = 0, day: date = DAY) -> Batch:
+    entities = tuple(Entity(n, f"p{n}", image, (image,)) for n, image in enumerate(images))
+    return Batch("dockerhub", "images", day, day, day, entities, attempt=attempt)
+
+
+def image(key: str, **changes: Any) -> Response:
+    namespace, _, name = key.partition("/")
+    return ok({"namespace": namespace, "name": name, "pull_count": 1200, "star_count": 3} | changes)
+
+
+def test_two_values_an_image() -> None:
+    batch = batch_of("a/b", "c/d")
+    found, requests = run(crawl(batch), [image("a/b"), image("c/d", pull_count=0)])
+    assert table(sound(found, batch)) == {
+        (0, PULLS, DAY): 1200.0,
+        (0, STARS, DAY): 3.0,
+        (1, PULLS, DAY): 0.0,
+        (1, STARS, DAY): 3.0,
+    }
+    assert [r.path for r in requests] == ["/v2/repositories/a/b/", "/v2/repositories/c/d/"]
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "7", None, True, 10**13, [], {}])
+def test_an_unsound_count_costs_itself_alone(value: Any) -> None:
+    batch = batch_of("a/b")
+    found, _ = run(crawl(batch), [image("a/b", pull_count=value)])
+    assert table(sound(found, batch)) == {(0, STARS, DAY): 3.0}
+    assert [(g.metric_id, g.retry) for g in found.gaps] == [(PULLS, True)]
+
+
+def test_one_that_is_gone_is_no_reason_to_ask_again() -> None:
+    batch = batch_of("a/gone", "c/d")
+    found, _ = run(crawl(batch), [ok({"message": "object not found"}, 404), image("c/d")])
+    assert {(g.entity_id, g.retry) for g in sound(found, batch).gaps} == {(0, False)}
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("key", ["", "a", "../b", "a/b/c", "A/b", "a/b?x=1"])
+def test_what_is_no_name_is_not_asked_for(key: str) -> None:
+    found, requests = run(crawl(batch_of(key)), [])
+    assert requests == []
+    assert [g.retry for g in found.gaps] == [False, False]
+
+
+@pytest.mark.parametrize("response", [*BROKEN, image("other/name")])
+def test_patience_ends_with_a_gap_for_the_broken_one(response: Response) -> None:
+    with pytest.raises(SourceError):
+        run(crawl(batch_of("a/b", "c/d")), [response])
+    patient = batch_of("a/b", "c/d", attempt=PATIENCE)
+    found, _ = run(crawl(patient), [response, image("c/d")])
+    assert {(g.entity_id, g.retry) for g in sound(found, patient).gaps} == {(0, True)}
+
+
+@given(JSON, st.integers(0, PATIENCE))
+def test_any_json(body: Any, attempt: int) -> None:
+    for value in (body, {"namespace": "a", "name": "b", "pull_count": body, "star_count": body}):
+        batch = batch_of("a/b", attempt=attempt)
+        survives(lambda b=batch: crawl(b), lambda _, v=value: ok(v), batch)
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="../shared/samples is not there")
+def test_recorded_answer() -> None:
+    body = json.loads((SAMPLES / "repository_datasette.json").read_text())
+    assert parse_repository(ok(body), "datasetteproject/datasette") == {"pull_count": 231874, "star_count": 15}
+    with pytest.raises(Malformed, match="answered about"):
+        parse_repository(ok(body), "a/b")
+
+
+class TestSimulator:
+    def ask(self, hub: DockerHub, request: Request, at_s: float = 0.0, night: date = NIGHT) -> Response:
+        now = datetime(2025, 9, 9, 5, tzinfo=UTC) + timedelta(seconds=at_s)
+        return hub.respond(request, token=None, now=now, night=night)
+
+    def test_counts_grow_and_unknown_ones_are_gaps(self) -> None:
+        hub = DockerHub(make_world())
+        pulls = []
+        for night in (NIGHT, NIGHT + timedelta(days=1)):
+            batch = batch_of("a/b", "a/no-such-image", day=night)
+            found, _ = run(crawl(batch), lambda r, n=night: self.ask(hub, r, night=n))
+            pulls.append(table(sound(found, batch))[0, PULLS, night])
+            assert {g.entity_id for g in found.gaps} == {1}
+        assert pulls[0] < pulls[1]
+
+    def test_a_client_that_asks_too_fast_is_refused_and_convicted(self) -> None:
+        hub = DockerHub(make_world())
+        request = Request("dockerhub", "GET", "/v2/repositories/a/b/")
+        statuses = [self.ask(hub, request, n / 10).status for n in range(101)]
+        assert statuses == [200] * 100 + [429]
+        assert hub.limits.convictions() == 1
+        assert self.ask(hub, request, 61.0).status == 200
