@@ -21,8 +21,8 @@ from astrid.pipeline.plan import (
     STALE_FEED_DAYS,
     Missing,
     cost_plan,
-    plan_backfill,
     is_due,
+    plan_backfill,
     plan_night,
 )
 from astrid.sources import SOURCES, Task
