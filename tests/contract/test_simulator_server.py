@@ -64,9 +64,12 @@ async def test_every_upstream_answers_as_without_a_socket() -> None:
         ("hn_firebase", "/v0/item/5001.json", {}),
         ("pypistats", "/api/packages/alpha/overall", {"mirrors": "false"}),
         ("archive", "/stars_daily/2025-02.csv", {}),
+        ("dockerhub", "/v2/repositories/a/b/", {}),
+        ("npm", "/downloads/range/2025-09-01:2025-09-07/alpha", {}),
+        ("huggingface", "/api/models/a/b", {}),
     ]
     async with serving() as (server, client):
-        assert set(server.base_urls) == {"github", "hn_algolia", "hn_firebase", "pypistats", "clickhouse", "archive"}
+        assert set(server.base_urls) == {*(upstream for upstream, _, _ in requests), "clickhouse"}
         for upstream, path, params in requests:
             async with client.get(server.base_urls[upstream] + path, params=params, headers=BEARER) as answer:
                 body, status = await answer.read(), answer.status

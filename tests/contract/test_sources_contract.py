@@ -17,7 +17,7 @@ from typing import assert_never
 import pytest
 
 from astrid.catalog import METRIC_BY_ID, METRIC_BY_NAME, ORIGIN_BY_ID
-from astrid.demo import TOKENS, demo_watchlist, simulated_settings
+from astrid.demo import NOT_RECORDED, TOKENS, demo_watchlist, simulated_settings
 from astrid.http import HttpFetcher, open_session
 from astrid.models import Batch, DeadLetter, Done, Gap, RetryIn, Split, Story
 from astrid.pipeline.crawl import handle_batch, lost_days
@@ -73,7 +73,7 @@ def batches_of(name: str, universe: Universe) -> list[Batch]:
     lacking = {i: frozenset({NIGHT}) for i in ids}
     newest = {i: NIGHT - timedelta(days=1) for i in ids}
     missing = Missing(NIGHT, dict.fromkeys(METRIC_BY_NAME, lacking), dict.fromkeys(METRIC_BY_NAME, newest))
-    night = plan_night(NIGHT, entities, missing, [name])
+    night = plan_night(NIGHT, entities, missing, [name], NOT_RECORDED)
     past = plan_backfill(date(2025, 7, 1), NIGHT, entities, [name])
     chosen: list[Batch] = []
     for plan in (night, past):

@@ -17,7 +17,6 @@ from astrid.models import Batch, Entity, Gap, Request, Response
 from astrid.simulators.npm import Npm
 from astrid.simulators.scenarios import SCENARIOS, Scenario
 from astrid.sources.npm import (
-    BULK,
     CUT,
     DOWNLOADS,
     FAULTY_ZERO,
@@ -70,7 +69,7 @@ def reasons(gaps: tuple[Gap, ...]) -> list[tuple[date, str, bool]]:
 
 class TestRequests:
     def test_unscoped_names_share_requests_and_scoped_ones_do_not(self) -> None:
-        names = [f"p{n}" for n in range(BULK + 2)] + ["@a/b", "@c/d"]
+        names = [f"p{n}" for n in range(130)] + ["@a/b", "@c/d"]
         asked: list[Request] = []
 
         def answer(request: Request) -> Response:
@@ -81,8 +80,8 @@ class TestRequests:
 
         batch = batch_of(*names, "p0")
         found, _ = run(crawl(batch), answer)
-        assert len(table(sound(found, batch))) == 3 * (BULK + 5)
-        assert [r.path.count(",") + 1 for r in asked] == [BULK, 2, 1, 1]
+        assert len(table(sound(found, batch))) == 3 * 133
+        assert [r.path.count(",") + 1 for r in asked] == [128, 2, 1, 1]
         assert asked[2].path == "/downloads/range/2026-03-22:2026-03-31/@a%2Fb"
 
     def test_the_neighbours_are_asked_for_too_but_nothing_after_the_night(self) -> None:
