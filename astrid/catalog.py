@@ -51,6 +51,7 @@ METRICS: Final = (
     Metric(5, "github_open_pulls", "github", "open pull requests", "stock", "snapshot", "work"),
     Metric(6, "github_releases", "github", "releases", "stock", "snapshot", "work"),
     Metric(10, "github_stars_gained", "github", "stars per day", "flow", "dated", "attention"),
+    Metric(11, "github_commits", "github", "commits per day", "flow", "dated", "work"),
     Metric(20, "hn_points", "hackernews", "points per day", "flow", "dated", "attention", 0.05),
     Metric(21, "hn_stories", "hackernews", "stories per day", "flow", "dated", "attention"),
     Metric(30, "pypi_downloads", "pypistats", "downloads per day", "flow", "dated", "usage", 0.40),

@@ -67,13 +67,15 @@ class Entity:
     """One tracked project as a batch needs it: its database id, its slug, and its id upstream.
 
     ``key`` is what the upstream calls it (a node id, ``owner/name``, a package name); ``names``
-    are further spellings to match (former names, URLs, product names).
+    are further spellings to match (former names, URLs, product names). ``since`` is the day of its
+    first observation, where that helps to tell it from a stranger of the same name; None if not known.
     """
 
     entity_id: int
     slug: str
     key: str
     names: tuple[str, ...] = ()
+    since: date | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from astrid import __version__
 from astrid.broker import Broker
 from astrid.broker.memory import MemoryBroker
 from astrid.broker.rabbitmq import open_rabbitmq
+from astrid.catalog import METRIC_BY_NAME
 from astrid.errors import ConfigError
 from astrid.http import Credential, Exchange, HttpFetcher, HttpTransport, open_session
 from astrid.pipeline import crawl
@@ -221,7 +222,11 @@ async def load_universe(settings: Settings, store: Store, timeline: Timeline) ->
     """Read the watchlist, give every project its id, and join what is known of their identities."""
     projects = load_watchlist(settings.watchlist)
     ids = await store.sync_watchlist([(p.slug, p.name, p.category) for p in projects], timeline.at(time.time()))
-    return Universe.build(projects, ids, await store.read_identities("github"))
+    github = await store.read_identities("github")
+    # Whose id is known needs no past: the id tells it from a stranger.
+    nameless = [ids[p.slug] for p in projects if p.github and ids[p.slug] not in github]
+    since = await store.read_first_days(METRIC_BY_NAME["github_stars"].metric_id, nameless) if nameless else {}
+    return Universe.build(projects, ids, github, since)
 
 
 class CrawlWorker:

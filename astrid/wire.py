@@ -21,7 +21,7 @@ _DAYS: Final = ("day", "start", "end")
 def encode_batch(batch: Batch) -> bytes:
     """Return the wire form of a batch: JSON with a version."""
     fields = {name: getattr(batch, name) for name in (*_TEXTS, *_COUNTS, *_DAYS)}
-    entities = [[e.entity_id, e.slug, e.key, e.names] for e in batch.entities]
+    entities = [[e.entity_id, e.slug, e.key, e.names, e.since] for e in batch.entities]
     return orjson.dumps({"version": MESSAGE_VERSION, **fields, "entities": entities})
 
 
@@ -45,10 +45,11 @@ def decode_batch(body: bytes | str) -> Batch:
         raise Malformed(f"message is not a batch: {type(exc).__name__} {str(exc)[:200]}") from exc
 
 
-def _entity(entity_id: Any, slug: Any, key: Any, names: Any) -> Entity:
+def _entity(entity_id: Any, slug: Any, key: Any, names: Any, since: Any = None) -> Entity:
     if not isinstance(names, list):
         raise TypeError("the names of an entity are no list")
-    return Entity(_count(entity_id), _text(slug), _text(key), tuple(_text(n) for n in names))
+    first = None if since is None else date.fromisoformat(_text(since))
+    return Entity(_count(entity_id), _text(slug), _text(key), tuple(_text(n) for n in names), first)
 
 
 def _text(value: Any) -> str:

@@ -34,6 +34,7 @@ METRICS: Final[Mapping[str, Words]] = {
     "github_open_pulls": Words("Open pull requests", "pulls", "pull requests that are open"),
     "github_releases": Words("GitHub releases", "releases", "releases of the repository so far"),
     "github_stars_gained": Words("Stars gained", "new stars", "stars given on the day, by GitHub's own history"),
+    "github_commits": Words("Commits", "commits", "commits on the default branch, by the committer's day"),
     "hn_points": Words("Hacker News points", "HN", "points of the stories about the project, by the day of the story"),
     "hn_stories": Words("Hacker News stories", "HN stories", "stories about the project, by the day of the story"),
     "pypi_downloads": Words("PyPI downloads", "PyPI", "downloads of its Python packages, without mirrors"),

@@ -93,6 +93,10 @@ def plan_night(
         sliced = [e for e in entities["github"] if (e.entity_id + day.toordinal()) % HISTORY_SLICE == 0]
         due = [e for e in sliced if day in missing.of("github_stars_gained", e.entity_id)]
         batches += _cut(source, source.tasks["history"], day, day - timedelta(days=HISTORY_DAYS - 1), day, due)
+        commits = source.tasks["commits"]
+        if "github.commits" not in without:
+            due = [e for e in entities["github"] if is_due(commits, e.entity_id, day, missing)]
+            batches += _cut(source, commits, day, day - timedelta(days=commits.lookback_days - 1), day, due)
     if "hackernews" in sources:
         source = SOURCES["hackernews"]
         rules = entities["hackernews"]
@@ -204,7 +208,9 @@ def _requests(source: Source, task: Task, group: Sequence[Entity], first: date, 
         case "github", "counts" | "totals":
             return 1 + any(not e.key for e in group)
         case "github", "history":
-            return len(group) * ceil((days + 6) / 7 / 30)
+            return 1 + len(group) * ceil((days + 6) / 7 / 30)
+        case "github", "commits":
+            return task.requests_per_batch * len(group) / task.entities_per_batch + any(not e.key for e in group)
         case "pypistats", _:
             return len(group)
         case "hackernews", _:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +19,24 @@ from astrid.watchlist import Project
 
 @dataclass(frozen=True, slots=True)
 class Universe:
-    """Projects in slug order, ``entity_ids`` int32 (N,) beside them, and the identities read so far."""
+    """Projects in slug order, ``entity_ids`` int32 (N,) beside them, the identities read so far, and the first day
+    on which the repository of a project without an identity was observed, where there is one."""
 
     projects: tuple[Project, ...]
     entity_ids: npt.NDArray[np.int32]
     github: Mapping[int, Identity]
+    since: Mapping[int, date] = field(default_factory=dict)
 
     @staticmethod
-    def build(projects: Sequence[Project], entity_ids: Mapping[str, int], github: Mapping[int, Identity]) -> Universe:
+    def build(
+        projects: Sequence[Project],
+        entity_ids: Mapping[str, int],
+        github: Mapping[int, Identity],
+        since: Mapping[int, date] | None = None,
+    ) -> Universe:
         """Join the watchlist with the ids that the store gave."""
         ordered = tuple(sorted(projects, key=lambda p: p.slug))
-        return Universe(ordered, np.array([entity_ids[p.slug] for p in ordered], dtype=np.int32), github)
+        return Universe(ordered, np.array([entity_ids[p.slug] for p in ordered], dtype=np.int32), github, since or {})
 
     def entities(self, key: Key) -> tuple[Entity, ...]:
         """Return the projects that a source with this kind of key can be asked for.
@@ -48,7 +56,7 @@ class Universe:
                 # One spelling per name, the watchlist's: GitHub's capitals must not make known work look new.
                 spelling = {n.lower(): n for n in (*reversed(names), project.github)}
                 spelled = dict.fromkeys(spelling[n.lower()] for n in names)
-                found.append(Entity(entity_id, project.slug, upstream_id, tuple(spelled)))
+                found.append(Entity(entity_id, project.slug, upstream_id, tuple(spelled), self.since.get(entity_id)))
             elif key == "package" and project.pypi:
                 found.append(Entity(entity_id, project.slug, project.pypi[0], (project.pypi[0],)))
             elif key in ("npm", "huggingface", "dockerhub") and (stated := project.identifiers(key)):

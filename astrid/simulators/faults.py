@@ -6,12 +6,14 @@ often that request came before; so a run replays, whatever order its requests co
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from email.utils import format_datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -21,6 +23,8 @@ from astrid.simulators.scenarios import Scenario
 
 SLOW_S: Final = 9.5
 """GitHub ends a request after 10 s; this one just makes it."""
+BOMB_BYTES: Final = 80 * 2**20
+"""What the body of a gzip bomb unpacks to: more than the client takes."""
 HOLD_S: Final = 60.0
 """What a secondary limit asks for, and the least to wait where it names no time (GitHub docs, best practices)."""
 
@@ -182,11 +186,32 @@ def _secondary_limit_200(hit: Strike) -> Answer:
     return Answer(response, hold_s=HOLD_S)
 
 
+def _secondary_limit_200_bare(hit: Strike) -> Answer:
+    if hit.request.path != "/graphql":
+        return Answer(hit.response)
+    body = orjson.dumps({"errors": [{"message": SECONDARY_MESSAGE.format(request_id=_request_id(hit))}]})
+    return Answer(_replaced(hit, 200, body, "application/json; charset=utf-8"), hold_s=HOLD_S)
+
+
+def _secondary_limit_429(hit: Strike) -> Answer:
+    answer = _secondary_limit(hit)
+    return replace(answer, response=replace(answer.response, status=429))
+
+
+def _secondary_limit_429_bare(hit: Strike) -> Answer:
+    answer = _secondary_limit_bare(hit)
+    return replace(answer, response=replace(answer.response, status=429))
+
+
 def _too_many_http_date(hit: Strike) -> Answer:
+    # The date is told by the clock that the Date header shows, which need not be right.
+    shown = hit.response.headers.get("date")
+    clock = parsedate_to_datetime(shown) if shown else hit.now
     until = (hit.now + timedelta(seconds=HOLD_S)).replace(microsecond=0)
+    told = (clock + timedelta(seconds=HOLD_S)).replace(microsecond=0)
     body = orjson.dumps({"message": SECONDARY_MESSAGE.format(request_id=_request_id(hit))})
     response = _replaced(
-        hit, 429, body, "application/json; charset=utf-8", retry_after=format_datetime(until, usegmt=True)
+        hit, 429, body, "application/json; charset=utf-8", retry_after=format_datetime(told, usegmt=True)
     )
     return Answer(response, hold_s=(until - hit.now).total_seconds())
 
@@ -330,11 +355,73 @@ def _huggingface_bad_count(hit: Strike) -> Answer:
     return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
 
 
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(bytes(BOMB_BYTES), compresslevel=9, mtime=0)
+
+
+def _gzip_bomb(hit: Strike) -> Answer:
+    """Answer little that unpacks to much."""
+    headers = {**hit.response.headers, "content-encoding": "gzip"}
+    return Answer(Response(200, headers, _bomb()))
+
+
+_BAD_COUNTS: Final[tuple[Any, ...]] = (None, -1, 2**53, "many", 1.5, True, {}, [7])
+
+
+def _github_bad_counts(hit: Strike) -> Answer:
+    """Spoil counts: null, negative, absurd, of another type; of every second repository, or on a day of every week."""
+    body = orjson.loads(hit.response.body)
+    bad = _BAD_COUNTS[int(hit.draw * len(_BAD_COUNTS))]
+    if isinstance(body, list):
+        for week in body:
+            week["days"][int(hit.draw * 7)] = bad
+    elif not sum(_spoil(node, bad) for node in _repositories(body)[::2]):
+        return Answer(hit.response)
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
+def _spoil(node: dict[str, Any], bad: object) -> bool:
+    spoilt = False
+    for name in ("stargazerCount", "forkCount", "stargazers_count"):
+        if name in node:
+            node[name], spoilt = bad, True
+    for connection in node.values():
+        if isinstance(connection, dict) and "totalCount" in connection:
+            connection["totalCount"], spoilt = bad, True
+    return spoilt
+
+
+def _github_doubled_rows(hit: Strike) -> Answer:
+    """State a week twice, the second time with other counts; state one repository in the place of the next too."""
+    body = orjson.loads(hit.response.body)
+    if isinstance(body, list) and body:
+        week = body[int(hit.draw * len(body))]
+        body.append({**week, "days": [count + 1 for count in week["days"]]})
+        return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+    nodes = (body.get("data") or {}).get("nodes") if isinstance(body, dict) else None
+    if not nodes or len(nodes) < 2:
+        return Answer(hit.response)
+    place = int(hit.draw * (len(nodes) - 1))
+    nodes[place + 1] = nodes[place]
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
+def _repositories(body: Any) -> list[dict[str, Any]]:
+    """Return the repositories in an answer of GitHub's, of either interface."""
+    if "full_name" in body:
+        return [body]
+    data = body.get("data") or {}
+    nodes = data.get("nodes") or list(data.values())
+    return [node for node in nodes if isinstance(node, dict) and "nameWithOwner" in node]
+
+
 def _endless_paging(hit: Strike) -> Answer:
     """Let a list's ``next`` lead back to the page that was asked for."""
     link = hit.response.headers.get("link", "")
-    asked = next((value for name, value in hit.request.params if name == "cursor"), "")
-    back = re.sub(r"cursor=[^&>]*", f"cursor={asked}", link)
+    asked = dict(hit.request.params)
+    back = re.sub(r"cursor=[^&>]*", f"cursor={asked.get('cursor', '')}", link)
+    back = re.sub(r'([?&]page=)\d+([^>]*>; rel="next")', rf"\g<1>{asked.get('page', '1')}\g<2>", back)
     return Answer(
         hit.response if back == link else replace(hit.response, headers={**hit.response.headers, "link": back})
     )
@@ -351,6 +438,12 @@ _UPSTREAMS: Final[Mapping[str, frozenset[str]]] = {
     "secondary_limit": _GITHUB,
     "secondary_limit_bare": _GITHUB,
     "secondary_limit_200": _GITHUB,
+    "secondary_limit_200_bare": _GITHUB,
+    "secondary_limit_429": _GITHUB,
+    "secondary_limit_429_bare": _GITHUB,
+    "gzip_bomb": _GITHUB,
+    "github_bad_counts": _GITHUB,
+    "github_doubled_rows": _GITHUB,
     "too_many_http_date": _GITHUB,
     "endpoint_spammed": _GITHUB,
     "slow": _EVERYWHERE,
@@ -367,7 +460,7 @@ _UPSTREAMS: Final[Mapping[str, frozenset[str]]] = {
     "npm_doubled_day": frozenset({"npm"}),
     "huggingface_too_many": frozenset({"huggingface"}),
     "huggingface_bad_count": frozenset({"huggingface"}),
-    "endless_paging": frozenset({"huggingface"}),
+    "endless_paging": frozenset({"github", "huggingface"}),
 }
 _FAULTS: Final[Mapping[str, Callable[[Strike], Answer]]] = {
     "bad_gateway_json": _bad_gateway_json,
@@ -376,6 +469,12 @@ _FAULTS: Final[Mapping[str, Callable[[Strike], Answer]]] = {
     "secondary_limit": _secondary_limit,
     "secondary_limit_bare": _secondary_limit_bare,
     "secondary_limit_200": _secondary_limit_200,
+    "secondary_limit_200_bare": _secondary_limit_200_bare,
+    "secondary_limit_429": _secondary_limit_429,
+    "secondary_limit_429_bare": _secondary_limit_429_bare,
+    "gzip_bomb": _gzip_bomb,
+    "github_bad_counts": _github_bad_counts,
+    "github_doubled_rows": _github_doubled_rows,
     "too_many_http_date": _too_many_http_date,
     "endpoint_spammed": _endpoint_spammed,
     "slow": _slow,

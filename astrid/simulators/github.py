@@ -13,8 +13,8 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -42,11 +42,16 @@ _DOCS: Final = "https://docs.github.com/rest"
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who a token belongs to; tokens of one ``database_id`` share all limits. A dead one is refused."""
+    """Who a token belongs to; tokens of one ``database_id`` share all limits.
+
+    A dead one is refused with 401, a suspended one with 403; an app's has no viewer.
+    """
 
     database_id: int
     login: str
     dead: bool = False
+    suspended: bool = False
+    app: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class Quotas:
     rest_minute: Window
     graphql_minute: Window
     concurrent: int
+    busy_s: Mapping[str, float]
 
 
 QUOTAS: Final = Quotas(
@@ -70,12 +76,44 @@ QUOTAS: Final = Quotas(
     rest_minute=Window("rest_minute", 900, 60.0),
     graphql_minute=Window("graphql_minute", 2000, 60.0),
     concurrent=100,
+    busy_s={"": 90.0, "graphql": 60.0},
 )
 
 
 def users_of(tokens: Sequence[str]) -> dict[str, User]:
     """Give each token a user of its own."""
     return {token: User(9_000_001 + n, f"simulated-{n + 1}") for n, token in enumerate(tokens)}
+
+
+def _users_in(tokens: Mapping[str, User], scenario: Scenario) -> dict[str, User]:
+    """Give the users their fates in a scenario, by the place of their tokens."""
+    found: dict[str, User] = {}
+    first = next(iter(tokens.values()), None)
+    for place, (token, user) in enumerate(tokens.items()):
+        from_end = len(tokens) - place
+        owner = first if scenario.one_user and first is not None else user
+        found[token] = replace(
+            owner,
+            dead=user.dead or from_end <= scenario.dead_tokens,
+            suspended=user.suspended or 0 < from_end - scenario.dead_tokens <= scenario.suspended_tokens,
+            app=user.app or place < scenario.app_tokens,
+        )
+    return found
+
+
+def _scaled(quotas: Quotas, scenario: Scenario) -> Quotas:
+    """Return the quotas with the scenario's hourly limits."""
+
+    def hourly(window: Window) -> Window:
+        length_s = window.length_s * scenario.hour_s / 3600.0
+        return Window(window.name, max(1, round(window.limit * scenario.quota)), length_s)
+
+    return replace(
+        quotas,
+        core=hourly(quotas.core),
+        graphql=hourly(quotas.graphql),
+        anonymous_core=hourly(quotas.anonymous_core),
+    )
 
 
 class GitHub(Upstream):
@@ -101,12 +139,12 @@ class GitHub(Upstream):
         base_url: str = "https://api.github.com",
         tolerance_s: float = 0.0,
     ) -> None:
-        super().__init__(world, Limits(concurrent=quotas.concurrent, tolerance_s=tolerance_s), scenario)
-        dead = set(list(tokens)[len(tokens) - scenario.dead_tokens :])
-        self._users = {t: User(u.database_id, u.login, u.dead or t in dead) for t, u in tokens.items()}
+        limits = Limits(concurrent=quotas.concurrent, tolerance_s=tolerance_s, busy_s=quotas.busy_s)
+        super().__init__(world, limits, scenario)
+        self._users = _users_in(tokens, scenario)
         self.base_url = base_url
         self.repositories = Repositories(world, scenario)
-        self._quotas = quotas
+        self._quotas = _scaled(quotas, scenario)
         self._answers = 0
         self._cache: dict[tuple[object, ...], Any] = {}
         self._cached_night: date | None = None
@@ -125,14 +163,21 @@ class GitHub(Upstream):
         user = self._users.get(call.token) if call.token is not None else None
         if call.token is not None and (user is None or user.dead):
             return json_response(call, {"message": "Bad credentials", "documentation_url": _DOCS, "status": "401"}, 401)
+        if user is not None and user.suspended:
+            message = "Sorry. Your account was suspended. Please contact GitHub Support."
+            return json_response(call, {"message": message, "documentation_url": _DOCS, "status": "403"}, 403)
         if call.request.path == "/graphql":
             return self._graphql(call, user)
         return self._rest(call, user)
 
+    def kind(self, call: Call) -> str:
+        """Return the interface: GraphQL has a busy time of its own."""
+        return "graphql" if call.request.path == "/graphql" else "rest"
+
     def refuse(self, call: Call, refusal: Refusal) -> Response:
-        """Answer a request over the concurrency, or during a wait, with the secondary limit."""
+        """Answer a request over the concurrency or the busy time, or during a wait, with the secondary limit."""
         retry_after_s = max(1, math.ceil(refusal.retry_after_s))
-        if refusal.reason == "concurrency":
+        if refusal.reason in ("concurrency", "cpu_seconds"):
             self.limits.hold(call.account, call.now, HOLD_S)
             retry_after_s = int(HOLD_S)
         window = self._quotas.graphql if call.request.path == "/graphql" else self._core(call)
@@ -211,7 +256,8 @@ class GitHub(Upstream):
                 "message": f"API rate limit exceeded for {who}.",
                 "documentation_url": f"{_DOCS}/overview/rate-limits-for-the-rest-api",
             }
-            status, encoded, extra = 403, orjson.dumps(body), {}
+            # Both statuses are documented; they take turns.
+            status, encoded, extra = 429 if self._answers % 2 else 403, orjson.dumps(body), {}
         return Response(status, {**headers, "content-type": "application/json; charset=utf-8", **extra}, encoded)
 
     def _resource(self, call: Call) -> tuple[int, object, dict[str, str]]:
@@ -258,6 +304,8 @@ class GitHub(Upstream):
         return (502, {"message": "Server Error"}, {}) if body is None else (200, body, {})
 
     def _history(self, call: Call, repository: Repository) -> tuple[int, object, dict[str, str]]:
+        if self.repositories.has(repository, "ancient"):
+            return 502, {"message": "Server Error"}, {}
         size = min(_whole(call.param("per_page"), WEEKS_PER_PAGE), WEEKS_PER_PAGE)
         page = _whole(call.param("page"), 1)
         if page > MAX_PAGE:
@@ -298,7 +346,7 @@ class GitHub(Upstream):
         version = call.header("x-github-api-version", API_VERSIONS[0])
         digest = hashlib.blake2b(f"{call.now.timestamp()}|{self._answers}".encode(), digest_size=12).hexdigest().upper()
         return {
-            "date": http_date(call.now),
+            "date": http_date(call.now + timedelta(seconds=self.scenario.skew_s)),
             "server": "github.com",
             "vary": "Accept, Authorization, Cookie, X-GitHub-OTP,Accept-Encoding, Accept, X-Requested-With",
             "x-github-api-version-selected": version,
@@ -335,6 +383,8 @@ class _Root:
     reading: Reading
 
     def viewer(self, info: GraphQLResolveInfo[Any]) -> dict[str, Any]:
+        if self.user.app:
+            raise GraphQLError("Resource not accessible by integration", extensions={"type": "FORBIDDEN"})
         return {"databaseId": self.user.database_id, "login": self.user.login, "id": f"U_{self.user.database_id}"}
 
     def rateLimit(self, info: GraphQLResolveInfo[Any], dryRun: bool = False) -> dict[str, Any]:

@@ -43,6 +43,7 @@ COUNT_FIELDS: Final = frozenset(
 
 SDL: Final = """
 scalar DateTime
+scalar GitTimestamp
 scalar URI
 
 interface Node { id: ID! }
@@ -72,9 +73,20 @@ type PullRequestConnection { nodes: [PullRequest] pageInfo: PageInfo! totalCount
 type ReleaseConnection { nodes: [Release] pageInfo: PageInfo! totalCount: Int! }
 type StargazerConnection { edges: [StargazerEdge] nodes: [User] pageInfo: PageInfo! totalCount: Int! }
 
+interface GitObject { id: ID! }
+type Commit implements GitObject & Node {
+  history(
+    after: String, before: String, first: Int, last: Int, since: GitTimestamp, until: GitTimestamp
+  ): CommitHistoryConnection!
+  id: ID!
+}
+type CommitHistoryConnection { nodes: [Commit] pageInfo: PageInfo! totalCount: Int! }
+type Ref implements Node { id: ID! name: String! target: GitObject }
+
 type Repository implements Node {
   createdAt: DateTime!
   databaseId: Int
+  defaultBranchRef: Ref
   description: String
   forkCount: Int!
   id: ID!

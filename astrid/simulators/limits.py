@@ -1,14 +1,16 @@
 """Server-side accounting: it enforces an upstream's limits and convicts clients that ignore them.
 
 A *conviction* is a request that a well-behaved client could have avoided: one sent while a wait
-that it was told still runs, one over the number of concurrent requests, or one past a documented
-limit. Windows are fixed and open with the first request in them. Time is an argument.
+that it was told still runs, one over the number of concurrent requests, one past a documented limit,
+or one sent although answers of the last minute had taken more processor time than is allowed. Windows
+are fixed and open with the first request in them. Time is an argument.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -16,7 +18,10 @@ from typing import Any, Final, Literal
 MAX_EXAMPLES: Final = 20
 """Convictions that the report describes one by one, per client; the others are only counted."""
 
-Reason = Literal["wait_ignored", "reset_ignored", "over_limit", "concurrency"]
+BUSY_PERIOD_S: Final = 60.0
+"""The time in which an upstream's processors may be busy for so many seconds."""
+
+Reason = Literal["wait_ignored", "reset_ignored", "over_limit", "concurrency", "cpu_seconds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +84,20 @@ class _Tally:
     examples: list[dict[str, str]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Work:
+    """Answers of the last minute as (end, seconds, kind), and the sum of their seconds."""
+
+    answers: deque[tuple[float, float, str]] = field(default_factory=deque)
+    total_s: float = 0.0
+
+
 class Limits:
     """The books of one upstream.
 
     An *account* is what limits are counted for (a user, an address); a *client* is what the report
-    names (a token, an address). Tokens of one user share an account and are convicted one by one.
+    names (a token, an address). Tokens of one user share an account and are convicted one by one; the
+    report sums up both.
 
     Parameters
     ----------
@@ -92,11 +106,23 @@ class Limits:
     tolerance_s
         Seconds around the edges of a wait that was told in which nobody is convicted, because a
         request may have been on its way, or a clock a little off. Limits hold regardless.
+    busy_s
+        Processor seconds in 60 seconds per kind of request, under ``""`` those of all kinds together.
+        The time that an answer took counts when it is over, for nobody can know it before.
     """
 
-    def __init__(self, *, concurrent: int | None = None, tolerance_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        concurrent: int | None = None,
+        tolerance_s: float = 0.0,
+        busy_s: Mapping[str, float] | None = None,
+    ) -> None:
         self.concurrent = concurrent
         self.tolerance_s = tolerance_s
+        self.busy_s = dict(busy_s or {})
+        self._work: dict[str, _Work] = {}
+        self._accounts: dict[str, _Tally] = {}
         self._windows: dict[tuple[str, str], _OpenWindow] = {}
         self._holds: dict[str, _Hold] = {}
         self._open: Counter[str] = Counter()
@@ -113,21 +139,44 @@ class Limits:
         if not self._open[arrival.account]:
             del self._open[arrival.account]
 
-    def check(self, arrival: Arrival, client: str) -> Refusal | None:
-        """Refuse a request that came during a wait its account was told, or over the concurrency."""
+    def check(self, arrival: Arrival, client: str, kind: str = "") -> Refusal | None:
+        """Refuse a request that came during a wait its account was told, over the concurrency or the busy time."""
         hold = self._holds.get(arrival.account)
         # A request that came in before the wait was told is judged by what held at its arrival.
         if hold is not None and hold.told_s <= arrival.at_s < hold.until_s:
             left_s = hold.until_s - arrival.at_s
             if hold.told_s + self.tolerance_s <= arrival.at_s < hold.until_s - self.tolerance_s:
-                self._convict(client, arrival.at_s, "wait_ignored", f"{left_s:.0f} s before the end")
+                self._convict(client, arrival.account, arrival.at_s, "wait_ignored", f"{left_s:.0f} s before the end")
             return Refusal("wait_ignored", "", left_s)
         if self.concurrent is not None and arrival.open_requests > self.concurrent:
-            self._convict(
-                client, arrival.at_s, "concurrency", f"{arrival.open_requests} open, {self.concurrent} allowed"
-            )
+            detail = f"{arrival.open_requests} open, {self.concurrent} allowed"
+            self._convict(client, arrival.account, arrival.at_s, "concurrency", detail)
             return Refusal("concurrency", "", 60.0)
+        return self._check_busy(arrival, client, kind)
+
+    def _check_busy(self, arrival: Arrival, client: str, kind: str) -> Refusal | None:
+        work = self._work.get(arrival.account)
+        if work is None:
+            return None
+        while work.answers and work.answers[0][0] <= arrival.at_s - BUSY_PERIOD_S:
+            work.total_s -= work.answers.popleft()[1]
+        for name, most_s in self.busy_s.items():
+            if name not in ("", kind) or work.total_s < most_s:
+                continue
+            over = [a for a in work.answers if a[0] <= arrival.at_s - self.tolerance_s and name in ("", a[2])]
+            spent_s = sum(a[1] for a in over)
+            if spent_s >= most_s:
+                detail = f"{spent_s:.0f} s of processor time in 60 s, {most_s:.0f} allowed"
+                self._convict(client, arrival.account, arrival.at_s, "cpu_seconds", detail)
+                return Refusal("cpu_seconds", name, BUSY_PERIOD_S)
         return None
+
+    def work(self, account: str, kind: str, seconds: float, end: datetime) -> None:
+        """Note how long an answer kept the upstream's processors busy, and when it was over."""
+        if self.busy_s:
+            work = self._work.setdefault(account, _Work())
+            work.answers.append((end.timestamp(), seconds, kind))
+            work.total_s += seconds
 
     def take(self, account: str, client: str, window: Window, points: int, now: datetime) -> Refusal | None:
         """Charge ``points`` to a window, or refuse because it was full already.
@@ -143,10 +192,11 @@ class Limits:
             # the way. Only one who was told a reset may be a little early by a clock of its own.
             if reason == "over_limit" or left_s > self.tolerance_s:
                 detail = f"{window.name}: {state.used} of {window.limit} used, {left_s:.0f} s before the reset"
-                self._convict(client, now_s, reason, detail)
+                self._convict(client, account, now_s, reason, detail)
             return Refusal(reason, window.name, left_s)
         state.used += points
         self._tally(client).points[window.name] += points
+        self._accounts.setdefault(account, _Tally()).points[window.name] += points
         return None
 
     def read(self, account: str, window: Window, now: datetime) -> Reading:
@@ -171,25 +221,30 @@ class Limits:
             told_s = running.told_s if running is not None and running.until_s > now.timestamp() else now.timestamp()
             self._holds[account] = _Hold(told_s, until_s)
 
-    def count(self, client: str, status: int, fault: str | None = None) -> None:
+    def forget_wait(self, account: str) -> None:
+        """Take back a wait whose answer reached nobody, because the one who asked died: no client can obey it."""
+        self._holds.pop(account, None)
+
+    def count(self, account: str, client: str, status: int, fault: str | None = None) -> None:
         """Enter one answered request into the report."""
-        tally = self._tally(client)
-        tally.requests += 1
-        tally.statuses[str(status)] += 1
-        if fault is not None:
-            tally.faults[fault] += 1
+        for tally in (self._tally(client), self._accounts.setdefault(account, _Tally())):
+            tally.requests += 1
+            tally.statuses[str(status)] += 1
+            if fault is not None:
+                tally.faults[fault] += 1
 
     def restart(self) -> None:
         """Begin all windows and waits anew, as after a jump of the clock; the report stays."""
         self._windows.clear()
         self._holds.clear()
+        self._work.clear()
 
     def convictions(self) -> int:
         """Return how many requests were convicted so far."""
         return sum(t.convictions.total() for t in self._tallies.values())
 
     def report(self) -> dict[str, Any]:
-        """Return requests, points, status counts and convictions, in sum and per client."""
+        """Return requests, points, status counts and convictions, in sum, per account and per client."""
         tallies = self._tallies.values()
         return {
             "requests": sum(t.requests for t in tallies),
@@ -197,6 +252,14 @@ class Limits:
             "statuses": dict(sum((t.statuses for t in tallies), Counter())),
             "faults": dict(sum((t.faults for t in tallies), Counter())),
             "convictions": self.convictions(),
+            "accounts": {
+                account: {
+                    "requests": t.requests,
+                    "points": dict(t.points),
+                    "convictions": dict(t.convictions),
+                }
+                for account, t in sorted(self._accounts.items())
+            },
             "tokens": {
                 client: {
                     "requests": t.requests,
@@ -225,9 +288,10 @@ class Limits:
             tally = self._tallies[client] = _Tally()
         return tally
 
-    def _convict(self, client: str, at_s: float, reason: Reason, detail: str) -> None:
+    def _convict(self, client: str, account: str, at_s: float, reason: Reason, detail: str) -> None:
         tally = self._tally(client)
         tally.convictions[reason] += 1
+        self._accounts.setdefault(account, _Tally()).convictions[reason] += 1
         if len(tally.examples) < MAX_EXAMPLES:
             at = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
             tally.examples.append({"at": at, "reason": reason, "detail": detail})

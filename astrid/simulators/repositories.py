@@ -1,14 +1,16 @@
 """The repositories of a world as GitHub's two interfaces see them: by id, by name, by former name.
 
-A scenario may rename, remove or block some of them, or give an old name to a stranger. Which ones
-is decided by the scenario's seed and the node id. Counts that a world does not state (watchers,
-issues, pull requests, releases) are made up from its stars and forks, and grow with them.
+A scenario may rename, remove, hide or block some of them, take stars away, or give an old name to a stranger.
+Which ones is decided by the scenario's seed and the node id. Counts that a world does not state are made up, for
+nobody recorded them: watchers, issues, pull requests and releases from its stars and forks, commits of a day from
+its id and the day.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 Block = Literal["gone", "dmca", "tos", "unavailable"]
 _BLOCKS: Final[tuple[Block, ...]] = ("gone", "dmca", "tos", "unavailable")
 _STRANGER_ID: Final = 2_000_000_000
+PURGED: Final = 10
+"""A purge takes every tenth star."""
 _DAY_S: Final = 86_400
 
 
@@ -42,6 +46,8 @@ class Repositories:
 
     def __init__(self, world: World, scenario: Scenario = CALM) -> None:
         self._world = world
+        self._scenario = scenario
+        self._purges: dict[int, int] = {}
         self._by_node: dict[str, Repository] = {}
         self._by_number: dict[int, Repository] = {}
         self._by_name: dict[str, Repository] = {}
@@ -72,25 +78,65 @@ class Repositories:
 
     def by_node(self, node_id: str, night: date) -> Repository | None:
         """Return the repository of a node id if it existed on that night; blocked ones too."""
-        return _existing(self._by_node.get(node_id), night)
+        return self._existing(self._by_node.get(node_id), night)
 
     def by_number(self, database_id: int, night: date) -> Repository | None:
         """Return the repository of a numeric id."""
-        return _existing(self._by_number.get(database_id), night)
+        return self._existing(self._by_number.get(database_id), night)
 
     def by_name(self, name: str, night: date) -> Repository | None:
         """Return the repository that has this full name now; case does not matter."""
-        return _existing(self._by_name.get(name.lower()), night)
+        return self._existing(self._by_name.get(name.lower()), night)
 
     def by_former_name(self, name: str, night: date) -> Repository | None:
         """Return the repository that once had this name, if nobody has it now."""
-        return _existing(self._former.get(name.lower()), night)
+        return self._existing(self._former.get(name.lower()), night)
+
+    def _existing(self, repository: Repository | None, night: date) -> Repository | None:
+        if repository is None or repository.created_on > night:
+            return None
+        if repository.block is None and self.has(repository, "private"):
+            turn = int(_draw(self._scenario, "turn", repository.node_id) * 7)
+            if (night.toordinal() + turn) % 7 == 0:
+                return replace(repository, block="gone")
+        return repository
+
+    def has(self, repository: Repository, oddity: str) -> bool:
+        """Tell whether the scenario's share of that name holds this repository."""
+        return _chosen(self._scenario, oddity, repository.node_id, getattr(self._scenario, oddity))
+
+    def purge_day(self, repository: Repository) -> date | None:
+        """Return the day on which a tenth of the stars given until then is taken away; None for most."""
+        if repository.row is None or not self.has(repository, "purged"):
+            return None
+        days = self._world.stars.shape[1]
+        return self._world.first_day + timedelta(days=int(_draw(self._scenario, "day", repository.node_id) * days))
 
     def stars(self, repository: Repository, night: date) -> int | None:
         """Return the star count at the end of ``night``; None on a gap."""
         if repository.row is None:
             return 40 + (night - repository.created_on).days
-        return self._value(self._world.stars, repository.row, night)
+        stars = self._value(self._world.stars, repository.row, night)
+        purged_on = self.purge_day(repository)
+        if stars is None or purged_on is None or night < purged_on:
+            return stars
+        if repository.row not in self._purges:
+            given = int(self._world.star_history(repository.row, purged_on)[1].sum())
+            self._purges[repository.row] = given // PURGED
+        return max(0, stars - self._purges[repository.row])
+
+    def commits(self, repository: Repository, first: datetime, last: datetime, night: date) -> int:
+        """Return the commits of the UTC days that lie whole between two moments, up to ``night``; made up."""
+        if self.has(repository, "empty") or self.has(repository, "archived"):
+            return 0
+        day = first.date() if first.time() == time.min else first.date() + timedelta(days=1)
+        total = 0
+        while day <= night and datetime.combine(day, time(23, 59, 59), first.tzinfo) <= last:
+            if day >= repository.created_on:
+                key = f"{repository.node_id}|{day}".encode()
+                total += max(0, hashlib.blake2b(key, digest_size=1).digest()[0] - 128) // 8
+            day += timedelta(days=1)
+        return total
 
     def forks(self, repository: Repository, night: date) -> int | None:
         """Return the fork count at the end of ``night``; None on a gap."""
@@ -117,11 +163,18 @@ class Repositories:
             return []
         last_known = self._world.first_day + timedelta(days=int(known[-1]))
         weeks, days = self._world.star_history(repository.row, night)
+        if self._scenario.late_week and len(weeks) and night.isoweekday() in (7, 1):
+            weeks, days = weeks[1:], days[1:]
+        purged_on = self.purge_day(repository)
+        if purged_on is not None and purged_on <= night:
+            days = _purged(weeks, days, purged_on)
         rows = []
         for week, counts in zip(weeks.tolist(), days.tolist(), strict=True):
             saturday = date.fromordinal(date(1970, 1, 1).toordinal() + week // _DAY_S + 6)
             if min(saturday, night) <= last_known:
                 rows.append({"week": week, "total": sum(counts), "days": counts})
+        if self.has(repository, "early"):
+            _move_first_star(rows, repository.created_on)
         return rows
 
     def created_at(self, repository: Repository) -> str:
@@ -135,6 +188,7 @@ class Repositories:
         stars, forks = self.stars(repository, night), self.forks(repository, night)
         owner, _, short = repository.name.partition("/")
         touched = _zulu(datetime.combine(night, time(12, tzinfo=UTC)))
+        empty = self.has(repository, "empty")
         return {
             "__typename": "Repository",
             "id": repository.node_id,
@@ -146,22 +200,38 @@ class Repositories:
             "description": None,
             "stargazerCount": stars,
             "forkCount": forks,
-            "isArchived": False,
+            "isArchived": self.has(repository, "archived"),
             "isDisabled": False,
-            "isEmpty": False,
+            "isEmpty": empty,
             "isFork": False,
             "isLocked": False,
             "isMirror": False,
             "isPrivate": False,
             "createdAt": self.created_at(repository),
             "updatedAt": touched,
-            "pushedAt": touched,
+            "pushedAt": None if empty else touched,
+            "defaultBranchRef": None if empty else {"name": "main", "target": self._head(repository, night)},
             "watchers": _connection(None if stars is None else 1 + stars // 150),
             "issues": _connection(None if forks is None else forks // 12),
             "pullRequests": _connection(None if forks is None else forks // 20),
             "releases": _connection(None if stars is None else min(400, stars // 400)),
             "stargazers": _connection(stars),
         }
+
+    def _head(self, repository: Repository, night: date) -> dict[str, Any]:
+        """Return the newest commit, whose history counts."""
+
+        def history(_: object, since: str | None = None, until: str | None = None) -> dict[str, Any]:
+            first = _moment(since) if since else datetime.combine(repository.created_on, time(tzinfo=UTC))
+            last = _moment(until) if until else datetime.combine(night, time(23, 59, 59, tzinfo=UTC))
+            return _connection(self.commits(repository, first, last, night))
+
+        head: dict[str, str | Callable[..., dict[str, Any]]] = {
+            "__typename": "Commit",
+            "id": f"C_{repository.node_id}",
+            "history": history,
+        }
+        return head
 
 
 def _connection(total: int | None) -> dict[str, Any]:
@@ -170,8 +240,29 @@ def _connection(total: int | None) -> dict[str, Any]:
     return {"totalCount": total, "nodes": [], "edges": [], "pageInfo": page}
 
 
-def _existing(repository: Repository | None, night: date) -> Repository | None:
-    return repository if repository is not None and repository.created_on <= night else None
+def _purged(weeks: Any, days: Any, purged_on: date) -> Any:
+    """Take every tenth star that was given up to a day, counted from the first; weeks are newest first."""
+    moments = weeks[:, None] + _DAY_S * np.arange(7)
+    limit = (purged_on - date(1970, 1, 1)).days * _DAY_S
+    given = np.where(moments <= limit, days, 0)[::-1].reshape(-1)
+    lost = np.diff(np.cumsum(given) // PURGED, prepend=0)
+    return days - lost.reshape(days.shape)[::-1]
+
+
+def _move_first_star(rows: list[dict[str, Any]], created_on: date) -> None:
+    """Bucket one star of the day of creation on the day before it, in place."""
+    epoch = date(1970, 1, 1)
+    place = created_on.isoweekday() % 7
+    sunday_s = (created_on - timedelta(days=place) - epoch).days * _DAY_S
+    first = next((row for row in rows if row["week"] == sunday_s), None)
+    if first is None or not first["days"][place]:
+        return
+    first["days"][place] -= 1
+    if place:
+        first["days"][place - 1] += 1
+    else:
+        first["total"] -= 1
+        rows.append({"week": sunday_s - 7 * _DAY_S, "total": 1, "days": [0, 0, 0, 0, 0, 0, 1]})
 
 
 def _stranger_history(repository: Repository, night: date) -> list[dict[str, Any]]:
@@ -187,6 +278,11 @@ def _stranger_history(repository: Repository, night: date) -> list[dict[str, Any
         rows.append({"week": (sunday - date(1970, 1, 1)).days * _DAY_S, "total": sum(days), "days": days})
         sunday += timedelta(days=7)
     return rows[::-1]
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _zulu(moment: datetime) -> str:

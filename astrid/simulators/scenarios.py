@@ -15,11 +15,17 @@ FAULTS: Final = (
     "secondary_limit",
     "secondary_limit_bare",
     "secondary_limit_200",
+    "secondary_limit_200_bare",
+    "secondary_limit_429",
+    "secondary_limit_429_bare",
     "too_many_http_date",
     "endpoint_spammed",
     "slow",
     "truncated_body",
     "cut_connection",
+    "gzip_bomb",
+    "github_bad_counts",
+    "github_doubled_rows",
     "stale_feed",
     "hn_too_many",
     "database_exception",
@@ -41,9 +47,15 @@ class Scenario:
     """How the upstreams of one run behave.
 
     ``probability`` is the chance of a fault per request and ``faults`` the kinds to draw from.
-    ``dead_tokens`` counts tokens, from the end of the list, that are refused with 401. ``renamed``,
-    ``gone`` and ``reoccupied`` are shares of the repositories, chosen by ``seed``; the first two also of Hugging Face's
-    models, ``gated`` of these alone.
+    ``dead_tokens`` counts tokens, from the end of the list, that are refused with 401, ``suspended_tokens`` those
+    before them that are refused with 403; ``app_tokens``, from the beginning, are an app's, which has no viewer. With
+    ``one_user`` all tokens are one user's. ``renamed``, ``gone`` and ``reoccupied`` are shares of the repositories,
+    chosen by ``seed``; the first two also of Hugging Face's models, ``gated`` of these alone. ``private`` ones vanish
+    for one night in seven; of ``purged`` ones a tenth of the stars is taken away on a day of their own, in the history
+    also from the past; ``empty`` ones have no commit, ``archived`` ones no new one; ``early`` ones have a star on the
+    day before their creation; the histories of ``ancient`` ones fail. With ``late_week`` a history lacks its newest
+    week until Tuesday. GitHub's hourly limits are multiplied by ``quota``, and last ``hour_s`` seconds; its ``date``
+    header is off by ``skew_s`` seconds.
     """
 
     name: str
@@ -56,6 +68,19 @@ class Scenario:
     gone: float = 0.0
     reoccupied: float = 0.0
     gated: float = 0.0
+    private: float = 0.0
+    purged: float = 0.0
+    empty: float = 0.0
+    archived: float = 0.0
+    early: float = 0.0
+    ancient: float = 0.0
+    late_week: bool = False
+    suspended_tokens: int = 0
+    app_tokens: int = 0
+    one_user: bool = False
+    quota: float = 1.0
+    hour_s: float = 3600.0
+    skew_s: float = 0.0
 
 
 CALM: Final = Scenario("calm", "no faults")
@@ -67,6 +92,23 @@ SCENARIOS: Final = {
         Scenario("faults", "every fault of single requests, 2 % of them", probability=0.02, faults=FAULTS),
         *(Scenario(kind, f"{kind} on 2 % of the requests", probability=0.02, faults=(kind,)) for kind in FAULTS),
         Scenario("dead_token", "the last token is refused: 401 Bad credentials", dead_tokens=1),
+        Scenario("suspended_token", "the last token's user is suspended: 403 without rate headers", suspended_tokens=1),
+        Scenario("app_token", "the first token is an app's: it has no viewer (FORBIDDEN)", app_tokens=1),
+        Scenario("one_user", "all tokens are one user's and share its limits", one_user=True),
+        Scenario("small_quota", "GitHub's hourly limits are a fiftieth: both primary wordings", quota=0.02),
+        Scenario(
+            "short_windows", "GitHub's windows of an hour last 2 minutes: resets in the run", quota=0.05, hour_s=120
+        ),
+        Scenario("clock_skew", "the date header of GitHub is 10 minutes fast", skew_s=600.0),
+        Scenario(
+            "private", "2 % of the repositories are private for one night in seven (404, then back)", private=0.02
+        ),
+        Scenario("purged", "2 % of the repositories lose a tenth of their stars, of the past too", purged=0.02),
+        Scenario("empty", "2 % of the repositories are empty: null defaultBranchRef", empty=0.02),
+        Scenario("archived", "2 % of the repositories are archived", archived=0.02),
+        Scenario("early_star", "2 % of the histories have a star on the day before the creation", early=0.02),
+        Scenario("ancient", "2 % of the histories fail with 502, as those of very old repositories", ancient=0.02),
+        Scenario("late_week", "histories lack their newest week until Tuesday", late_week=True),
         Scenario("renamed", "2 % of the repositories have a new name", renamed=0.02),
         Scenario("gone", "2 % of the repositories are deleted (404) or blocked (451, 403)", gone=0.02),
         Scenario("reoccupied", "2 % of the repositories moved and a stranger took the old name", reoccupied=0.02),

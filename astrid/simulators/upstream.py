@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 JSON: Final = "application/json; charset=utf-8"
 LOCALHOST: Final = "127.0.0.1"
+BUSY_S: Final = 0.02
+"""Processor seconds of an answer that is not slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,10 @@ class Upstream(ABC):
         """Return the name in the report: a token's short digest, never the token, or the address."""
         return f"ip:{address}" if token is None else token_name(token)
 
+    def kind(self, call: Call) -> str:
+        """Return which of the upstream's busy times a request counts for; only GitHub has any."""
+        return ""
+
     def arrive(self, token: str | None, address: str, now: datetime) -> Arrival:
         """Note that a request came in; for callers that keep several open at once (the server)."""
         return self.limits.arrive(self.account(token, address), now)
@@ -93,14 +99,17 @@ class Upstream(ABC):
     ) -> faults.Answer:
         """Judge and answer a request that has arrived; the caller lets it leave."""
         call = Call(request, token, arrival.account, self.client(token, address), now, night)
-        refusal = self.limits.check(arrival, call.client)
+        refusal = self.limits.check(arrival, call.client, self.kind(call))
         if refusal is not None:
             answer = faults.Answer(self.refuse(call, refusal))
         else:
             answer = self._faulty(call, self.answer(call))
         if answer.hold_s:
             self.limits.hold(call.account, now, answer.hold_s)
-        self.limits.count(call.client, answer.response.status, answer.fault)
+        if refusal is None:
+            took_s = max(BUSY_S, answer.delay_s)
+            self.limits.work(call.account, self.kind(call), took_s, now + timedelta(seconds=answer.delay_s))
+        self.limits.count(call.account, call.client, answer.response.status, answer.fault)
         return answer
 
     def restart(self) -> None:

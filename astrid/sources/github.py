@@ -1,7 +1,8 @@
-"""GitHub: counts by GraphQL ``nodes(ids:)``, daily star gains by ``/stargazers/history``.
+"""GitHub: counts and commits by GraphQL ``nodes(ids:)``, daily star gains by ``/stargazers/history``.
 
-Counts are snapshots; the id is the identity, a name is looked up once and its changes are recorded. History rows
-are dated. Limits: GitHub docs, "Rate limits for the REST API" and "Rate limits and query limits for the GraphQL API".
+Counts are snapshots; the id is the identity, a name is looked up once and its changes are recorded. Commits and
+history rows are dated. Limits: GitHub docs, "Rate limits for the REST API" and "Rate limits and query limits for the
+GraphQL API".
 """
 
 from __future__ import annotations
@@ -10,21 +11,25 @@ from typing import Final
 
 from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Request, Steps
+from astrid.sources.github_commits import DAYS, MAX_HISTORIES, crawl_commits
 from astrid.sources.github_counts import COUNTS, TOTALS, crawl_counts
-from astrid.sources.github_history import API_VERSION, crawl_history
+from astrid.sources.github_history import crawl_history
+from astrid.sources.github_identity import API_VERSION
 from astrid.sources.source import Source, Task
 
 
 def crawl(batch: Batch) -> Steps:
-    """Read counts (tasks ``counts`` and ``totals``) or daily star gains (task ``history``) of the batch's repositories.
+    """Read counts (tasks ``counts``, ``totals``), commits or star gains per day (``commits``, ``history``).
 
     An entity's ``key`` is its node id, or empty if it is not known yet; ``names[0]`` is ``owner/name``.
     """
     match batch.task:
         case "counts":
-            return (yield from crawl_counts(batch, COUNTS))
+            return (yield from crawl_counts(batch, COUNTS, explains=True))
         case "totals":
             return (yield from crawl_counts(batch, TOTALS))
+        case "commits":
+            return (yield from crawl_commits(batch))
         case _:
             return (yield from crawl_history(batch))
 
@@ -48,8 +53,19 @@ SOURCE: Final = Source(
             points_per_request=TOTALS.points(TOTALS.largest),
             cadence_days=1,
         ),
+        "commits": Task(
+            "commits",
+            ("github_commits",),
+            "dated",
+            "graphql",
+            5 * (MAX_HISTORIES // DAYS),
+            28,
+            5,
+            cadence_days=7,
+            lookback_days=DAYS,
+        ),
         "history": Task(
-            "history", ("github_stars_gained",), "dated", "core", 10, 10_000, 10, cadence_days=7, lookback_days=14
+            "history", ("github_stars_gained",), "dated", "core", 20, 10_000, 21, cadence_days=7, lookback_days=14
         ),
     },
     crawl=crawl,

@@ -14,10 +14,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, RateLimited, Unavailable
-from astrid.models import Batch, Entity, Gap, Observations, Request, Response, Steps
+from astrid.models import Batch, Gap, Observations, Request, Response, Steps
+from astrid.sources.github_graphql import NOT_FOUND
+from astrid.sources.github_identity import API_VERSION, Known, absence, explain_absence, identify, identities
 from astrid.sources.source import PATIENCE, days_between
 
-API_VERSION: Final = ("x-github-api-version", "2026-03-10")
 WEEKS_PER_PAGE: Final = 30
 MAX_PAGES: Final = 100
 GAINED: Final = METRIC_BY_NAME["github_stars_gained"].metric_id
@@ -25,56 +26,71 @@ HISTORY: Final = ORIGIN_BY_NAME["github_stargazers_history"].origin_id
 
 
 def crawl_history(batch: Batch) -> Steps:
-    """Read the daily star gains of the batch's repositories; ``names[0]`` is ``owner/name``.
+    """Read the daily star gains of the batch's repositories, by their numbers: a name may lead to a stranger.
+
+    A history reaches back to the week of the creation: days from there on that it does not state are gaps, earlier
+    ones are not. A star stated for the day before the creation is kept, as GitHub states it.
 
     Raises
     ------
     Malformed, Unavailable
         While the batch's patience lasts; from then on a repository that cannot be read costs itself alone.
+    RateLimited
+        If GitHub throttles the endpoint (422).
     """
     rows: list[tuple[int, int, date, float, int]] = []
     gaps: list[Gap] = []
-    for entity in batch.entities:
+    asked = days_between(batch.start, batch.end)
+    known, lost = yield from identify(batch.entities)
+    for entity, reason, retry in lost:
+        if reason == NOT_FOUND:
+            reason = yield from explain_absence(entity)
+        gaps += [Gap(entity.entity_id, GAINED, day, reason, retry) for day in asked]
+    for repository in known:
+        number = repository.entity.entity_id
         try:
-            days, reason, retry = yield from _history_of(entity, batch.start)
+            days, reason, retry = yield from _history_of(repository, batch.start)
         except (Malformed, Unavailable) as exc:
             if batch.attempt < PATIENCE:
                 raise
             days, reason, retry = {}, str(exc), True
-        for day in days_between(batch.start, batch.end):
+        first = min(days, default=batch.start) if repository.created_on is None else _week_of(repository.created_on)
+        for day in asked:
             if day in days:
-                rows.append((entity.entity_id, GAINED, day, float(days[day]), HISTORY))
-            elif reason or day > min(days):
-                # Days before the first one are no gaps: the repository did not exist yet.
+                rows.append((number, GAINED, day, float(days[day]), HISTORY))
+            elif day >= first:
                 late = "the history does not reach this day yet" if days and day > max(days) else ""
                 why = reason or late or "the history states no sound count for this day"
-                gaps.append(Gap(entity.entity_id, GAINED, day, why, retry))
-    return Observations.from_rows(rows, gaps)
+                gaps.append(Gap(number, GAINED, day, why, retry))
+    return Observations.from_rows(rows, gaps, identities(known))
 
 
-def _history_of(entity: Entity, first: date) -> Generator[Request, Response, tuple[dict[date, int], str, bool]]:
+def _history_of(repository: Known, first: date) -> Generator[Request, Response, tuple[dict[date, int], str, bool]]:
     """Page back to ``first``; return gains per day, or why there are none and whether to ask again."""
     days: dict[date, int] = {}
-    path = f"/repos/{entity.names[0]}/stargazers/history"
+    root = f"/repos/{repository.name}" if repository.database_id is None else f"/repositories/{repository.database_id}"
+    path = f"{root}/stargazers/history"
     params: tuple[tuple[str, str], ...] = (("per_page", str(WEEKS_PER_PAGE)), ("page", "1"))
     moved = False
     for _ in range(MAX_PAGES):
         response = yield Request(
-            "github", "GET", path, params, headers=(API_VERSION,), bucket="core", sticky=entity.names[0]
+            "github", "GET", path, params, headers=(API_VERSION,), bucket="core", sticky=repository.node_id
         )
         if response.status in (301, 302, 307, 308) and not moved:
             moved = True
             path, stated = _follow(response.headers.get("location", ""))
             params = stated or params
             continue
-        gone = _gone(response)
+        gone = absence(response)
         if gone:
-            return {}, f"GitHub answers {response.status} for {entity.names[0]}: {gone}", False
+            return {}, gone, False
         _raise_for_status(response)
         weeks = parse_history(response)
-        days |= weeks
+        earlier = not days or (bool(weeks) and min(weeks) < min(days))
+        days = weeks | days
         following = _next_page(response.headers.get("link", ""))
-        if not weeks or min(weeks) <= first or following is None:
+        # A page that brings nothing older leads in a circle.
+        if not weeks or not earlier or min(weeks) <= first or following is None:
             break
         path, params = _follow(following)
     return days, "" if days else "the history is empty", True
@@ -112,22 +128,16 @@ def parse_history(response: Response) -> dict[date, int]:
     }
 
 
+def _week_of(day: date) -> date:
+    return day - timedelta(days=day.isoweekday() % 7)
+
+
 def _sunday(epoch_s: object) -> date | None:
     # Until the year 2100: a later week is a mistake, and dates end in 9999.
     if not isinstance(epoch_s, int) or not 0 <= epoch_s < 4_102_444_800 or epoch_s % 86_400:
         return None
     day = datetime.fromtimestamp(epoch_s, UTC).date()
     return day if day.weekday() == 6 else None
-
-
-def _gone(response: Response) -> str:
-    """Return why a repository cannot be seen, told apart as GitHub tells it; empty if it can."""
-    if response.status == 404:
-        return "deleted or private"
-    blocked = b'"block"' in response.body
-    if response.status == 451:
-        return "blocked for legal reasons"
-    return "blocked by GitHub" if response.status == 403 and blocked else ""
 
 
 def _raise_for_status(response: Response) -> None:

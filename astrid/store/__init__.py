@@ -114,6 +114,11 @@ class Store:
         async with pool.reading(self._pool, self._place) as connection:
             return await catalogue.read_identities(connection, platform)
 
+    async def read_first_days(self, metric_id: int, entity_ids: Sequence[int]) -> dict[int, date]:
+        """Return entity_id -> the first day with a value of a metric; entities without any are absent."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await catalogue.read_first_days(connection, metric_id, entity_ids)
+
     async def read_projects(self) -> list[ProjectRow]:
         """Return all entities by slug, without their identities."""
         async with pool.reading(self._pool, self._place) as connection:

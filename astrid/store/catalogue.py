@@ -73,6 +73,12 @@ async def read_identities(connection: Connection, platform: str) -> dict[int, Id
     }
 
 
+async def read_first_days(connection: Connection, metric_id: int, entity_ids: Sequence[int]) -> dict[int, date]:
+    """See :meth:`astrid.store.Store.read_first_days`."""
+    rows = await connection.fetch(_SQL["read_first_days"], metric_id, list(entity_ids))
+    return {row["entity_id"]: row["first_day"] for row in rows}
+
+
 async def record_note(
     connection: Connection, metric_id: int, first_day: date, last_day: date | None, note: str
 ) -> None:

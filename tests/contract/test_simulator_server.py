@@ -126,7 +126,7 @@ async def test_unknown_token_user_agent_and_path() -> None:
             assert answer.status == 401
         async with client.get(url, headers=BEARER, skip_auto_headers=["User-Agent"]) as answer:
             assert answer.status == 403
-        async with client.get(server.url + "/npm/x") as answer:
+        async with client.get(server.url + "/nobody/x") as answer:
             assert answer.status == 404
         report = await read_json(client, server.url + "/_simulator/report")
         assert "secret-a" not in json.dumps(report)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
 
 from astrid.errors import StoreError
-from astrid.models import Identity
+from astrid.models import Batch, Done, Entity, Identity, Observations
 from astrid.store import IdentityRow, NoteRow, ProjectRow, Reconciliation, Store
 from tests.store.conftest import NOW
 
@@ -33,6 +34,17 @@ async def test_a_slug_twice_is_refused(store: Store) -> None:
     with pytest.raises(StoreError, match="slug twice"):
         await store.sync_watchlist([("a", "A", "x"), ("a", "B", "x")], NOW)
     assert await store.read_projects() == []
+
+
+async def test_the_first_day_of_a_metric(store: Store, ids: dict[str, int]) -> None:
+    a, b = ids["a"], ids["b"]
+    batch = Batch("github", "counts", DAY, DAY, DAY, (Entity(a, "a", "R_a"),))
+    rows = [(a, 1, DAY - timedelta(days=n), 5.0, 10) for n in (3, 1)] + [(b, 2, DAY, 5.0, 10)]
+    run_id = await store.start_run("nightly", DAY, "test", "1.0.0", NOW)
+    await store.plan_batches(run_id, [replace(batch, run_id=run_id)], NOW)
+    await store.commit_batch(replace(batch, run_id=run_id), Done(Observations.from_rows(rows)), NOW)
+    assert await store.read_first_days(1, [a, b]) == {a: DAY - timedelta(days=3)}
+    assert await store.read_first_days(1, []) == {}
 
 
 async def test_names_are_history(store: Store, ids: dict[str, int]) -> None:

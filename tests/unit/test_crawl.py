@@ -169,11 +169,14 @@ class TestSnapshots:
 
     async def test_dated_values_have_no_such_moment(self) -> None:
         batch = Batch("github", "history", DAY, DAY, DAY, TWO[:1])
+        who = json.dumps({"data": {"nodes": [{"id": TWO[0].key, "nameWithOwner": "o/p"}]}}).encode()
         outcome = await handle_batch(
-            batch, fetch_of(lambda _: Response(200, {}, b"[]")), lambda: NIGHT + timedelta(days=90)
+            batch,
+            fetch_of(lambda r: Response(200, {}, who if r.path == "/graphql" else b"[]")),
+            lambda: NIGHT + timedelta(days=90),
         )
         assert isinstance(outcome, Done)
-        assert outcome.requests == 1
+        assert outcome.requests == 2
 
 
 DATES = st.integers(0, 400).map(lambda n: date(2025, 1, 1) + timedelta(days=n))
@@ -318,19 +321,35 @@ class TestWork:
         assert {(g.entity_id, g.metric_id, g.retry) for g in done.observations.gaps} == {(5, 1, True), (5, 2, True)}
         assert broker.dead_letters == []
 
-    async def test_splits_a_look_up_down_to_the_broken_name(self) -> None:
+    async def test_a_name_that_cannot_be_looked_up_costs_itself_alone(self) -> None:
         many = tuple(Entity(n, f"p{n}", "", (f"o/p{n}",)) for n in range(8))
 
         def answer(request: Request) -> Response:
             if "ids" in request.json.get("variables", ()):
-                return sound(request)
-            return Response(502, {}, b"") if '"p5"' in request.json["query"] else Response(200, {}, b'{"data": {}}')
+                ids = request.json["variables"]["ids"]
+                nodes = [{"id": i, "nameWithOwner": "o/p", "stargazerCount": 5, "forkCount": 1} for i in ids]
+                return Response(200, {}, json.dumps({"data": {"nodes": nodes}}).encode())
+            if '"p5"' in request.json["query"]:
+                return Response(502, {}, b"")
+            asked = [e for e in many if f'"p{e.entity_id}"' in request.json["query"]]
+            data = {f"r{n}": {"id": f"R_{e.entity_id}", "nameWithOwner": e.names[0]} for n, e in enumerate(asked)}
+            return Response(200, {}, json.dumps({"data": data}).encode())
 
         broker = await drain([dataclasses.replace(COUNTS, entities=many, batch_id="")], answer)
-        assert any(isinstance(o, Split) for _, o, _ in broker.store.ended)
-        (dead,) = [(o, gaps) for _, o, gaps in broker.store.ended if isinstance(o, DeadLetter)]
-        assert {(g.entity_id, g.metric_id, g.retry) for g in dead[1]} == {(5, 1, True), (5, 2, True)}
-        assert [b.entities[0].entity_id for b, _ in broker.dead_letters] == [5]
+        (done,) = [o for _, o, _ in broker.store.ended if isinstance(o, Done)]
+        assert {(g.entity_id, g.metric_id, g.retry) for g in done.observations.gaps} == {(5, 1, True), (5, 2, True)}
+        assert set(done.observations.entity_id.tolist()) == {0, 1, 2, 3, 4, 6, 7}
+        assert broker.dead_letters == []
+
+    async def test_an_outage_sets_the_batch_aside_and_leaves_gaps(self) -> None:
+        many = tuple(Entity(n, f"p{n}", "", (f"o/p{n}",)) for n in range(8))
+        broker = await drain(
+            [dataclasses.replace(COUNTS, entities=many, batch_id="")], lambda _: Response(502, {}, b"")
+        )
+        ((dead, gaps),) = [(o, gaps) for _, o, gaps in broker.store.ended]
+        assert isinstance(dead, DeadLetter)
+        assert {(g.entity_id, g.metric_id) for g in gaps} == {(n, m) for n in range(8) for m in (1, 2)}
+        assert len(broker.dead_letters) == 1
 
     async def test_pauses_do_not_use_up_attempts(self) -> None:
         asked = 0

@@ -241,13 +241,24 @@ class TestCost:
         left_out = plan_night(DAY, entities(10_000), lacks, ("github",), {"github.totals"})
         assert {b.task for b in left_out} == {"counts"}
 
+    def test_commits_are_weekly_and_a_week_of_ten_thousand_repositories_costs_a_point_for_seven(self) -> None:
+        spent = 0
+        for n in range(7):
+            day = DAY + timedelta(days=n)
+            lacks = lacking({"github_commits": {e: {day} for e in range(10_000)}})
+            seen = dict.fromkeys(range(10_000), day - timedelta(days=7))
+            night = plan_night(day, entities(10_000), replace(lacks, newest={"github_commits": seen}), ("github",))
+            assert {(b.task, b.start, b.end) for b in night} == {("commits", day - timedelta(days=7), day)}
+            spent += sum(b.points for b in night)
+        assert 10_000 / 7 <= spent <= 10_000 / 7 * 1.02
+
     def test_sums_and_the_longest_window(self) -> None:
         batches = plan_night(DAY, entities(700, known=False), all_lack(700), ALL)
         costs = {c.source: c for c in cost_plan(batches, {"github": 1})}
         assert list(costs) == ["github", "hackernews", "pypistats"]
-        assert costs["github"].requests == 7 * 2 + 100
+        assert costs["github"].requests == 7 * 2 + 100 + 5  # one look-up per 20 histories
         assert costs["github"].points == costs["github"].requests
-        assert costs["github"].hours == pytest.approx(max(14 / 5000, 100 / 5000, 100 / 54_000))
+        assert costs["github"].hours == pytest.approx(max(14 / 5000, 105 / 5000, 105 / 54_000))
         assert costs["pypistats"].requests == 700
         assert costs["pypistats"].hours == pytest.approx(700 / 1800)
         assert sum(c.batches for c in costs.values()) == len(batches)

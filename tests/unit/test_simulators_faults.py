@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -10,11 +11,13 @@ import orjson
 import pytest
 
 from astrid.errors import ConfigError, Malformed
+from astrid.http import MAX_BODY_BYTES
 from astrid.models import Request, Response
-from astrid.simulators.faults import SLOW_S, Answer, draw_fault, fingerprint
+from astrid.simulators.faults import BOMB_BYTES, SLOW_S, Answer, draw_fault, fingerprint
 from astrid.simulators.github import users_of
 from astrid.simulators.scenarios import FAULTS, SCENARIOS, Scenario, load_scenario
 from astrid.simulators.simulation import UPSTREAMS, Simulation
+from astrid.sources.github_graphql import as_count
 from tests.synthetic_world import NIGHT, make_world
 
 NOW = datetime.combine(NIGHT + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=5)
@@ -35,6 +38,7 @@ ALIASES = Request(
     },
 )
 HISTORY = Request("github", "GET", "/repositories/1000/stargazers/history")
+REPOSITORY = Request("github", "GET", "/repositories/1000")
 STORIES = Request("hn_algolia", "GET", "/api/v1/search_by_date", (("tags", "story"),))
 PACKAGE = Request("pypistats", "GET", "/api/packages/alpha/overall", (("mirrors", "false"),))
 MONTH = Request("archive", "GET", "/stars_daily/2025-02.csv")
@@ -143,6 +147,9 @@ class TestKinds:
             ("secondary_limit", 403),
             ("secondary_limit_bare", 403),
             ("secondary_limit_200", 200),
+            ("secondary_limit_200_bare", 200),
+            ("secondary_limit_429", 429),
+            ("secondary_limit_429_bare", 429),
             ("too_many_http_date", 429),
         ],
     )
@@ -153,7 +160,7 @@ class TestKinds:
         assert b"secondary rate limit" in limited.body
         assert int(limited.headers["x-ratelimit-remaining"]) > 0
         wait = limited.headers.get("retry-after")
-        if kind == "secondary_limit_bare":
+        if kind.endswith("_bare"):
             assert wait is None
         elif kind == "too_many_http_date":
             assert wait is not None
@@ -165,6 +172,42 @@ class TestKinds:
         assert github.limits.convictions() == 1
         exchange(simulation, HISTORY, NOW + timedelta(seconds=60))
         assert github.limits.convictions() == 1
+
+    def test_the_http_date_is_of_the_clock_that_the_answer_shows(self) -> None:
+        simulation = simulate(replace(SCENARIOS["too_many_http_date"], probability=1.0, skew_s=-600.0))
+        limited = exchange(simulation, NODES).response
+        told, shown = (parsedate_to_datetime(limited.headers[name]) for name in ("retry-after", "date"))
+        assert (shown - NOW, told - shown) == (timedelta(seconds=-600), timedelta(seconds=60))
+        assert exchange(simulation, HISTORY, NOW + timedelta(seconds=60)).response.status != 403
+
+    def test_a_bomb_unpacks_to_more_than_the_client_takes(self) -> None:
+        answer, _ = hit("gzip_bomb", HISTORY)
+        assert answer.response.headers["content-encoding"] == "gzip"
+        assert len(answer.response.body) < 2**17
+        assert len(gzip.decompress(answer.response.body)) == BOMB_BYTES > MAX_BODY_BYTES
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_bad_counts_are_no_counts(self, seed: int) -> None:
+        scenario = replace(SCENARIOS["github_bad_counts"], probability=1.0, seed=seed)
+        nodes = exchange(simulate(scenario), NODES).response.json()["data"]["nodes"]
+        assert [as_count(n["stargazerCount"]) is None for n in nodes] == [True, False, True, False]
+        weeks = exchange(simulate(scenario), HISTORY).response.json()
+        assert all(sum(as_count(count) is None for count in week["days"]) == 1 for week in weeks)
+        body = exchange(simulate(scenario), REPOSITORY).response.json()
+        assert as_count(body["stargazers_count"]) is None
+
+    def test_doubled_rows_contradict(self) -> None:
+        weeks = hit("github_doubled_rows", HISTORY)[0].response.json()
+        (twice,) = [w for w in weeks[:-1] if w["week"] == weeks[-1]["week"]]
+        assert twice["days"] != weeks[-1]["days"]
+        nodes = hit("github_doubled_rows", NODES)[0].response.json()["data"]["nodes"]
+        assert len(nodes) == 4
+        assert len({n["id"] for n in nodes}) == 3
+
+    def test_paging_that_leads_back(self) -> None:
+        answer, sound = hit("endless_paging", HISTORY)
+        assert 'page=2>; rel="next"' in sound.headers["link"]
+        assert 'page=1>; rel="next"' in answer.response.headers["link"]
 
     def test_endpoint_spammed_strikes_only_the_history(self) -> None:
         answer, _ = hit("endpoint_spammed", HISTORY)

@@ -227,6 +227,39 @@ class TestPrice:
         assert cost_of(text, {"ids": ["R"] * ids})[0] == max(1, (ids * connections + 50) // 100)
 
 
+class TestCommits:
+    QUERY = """query ($ids: [ID!]!) { nodes(ids: $ids) { ... on Repository {
+      a: defaultBranchRef { target { ... on Commit { %s } } } } } }"""
+
+    def count(self, *arguments: str) -> list[int]:
+        inside = " ".join(f"h{n}: history{a} {{ totalCount }}" for n, a in enumerate(arguments))
+        (node,) = graphql(make_github(), self.QUERY % inside, {"ids": ["R_node1"]}).json()["data"]["nodes"]
+        return [node["a"]["target"][f"h{n}"]["totalCount"] for n in range(len(arguments))]
+
+    def test_days_add_up(self) -> None:
+        days = [NIGHT - timedelta(days=n) for n in range(7)]
+        *each, whole = self.count(
+            *(f'(since: "{d}T00:00:00Z", until: "{d}T23:59:59Z")' for d in days),
+            f'(since: "{days[-1]}T00:00:00Z", until: "{days[0]}T23:59:59Z")',
+        )
+        assert sum(each) == whole > 0
+        assert len(set(each)) > 2
+
+    def test_what_has_not_happened_and_the_whole_past(self) -> None:
+        tomorrow = NIGHT + timedelta(days=1)
+        none, past, all_ = self.count(f'(since: "{tomorrow}T00:00:00Z")', f'(until: "{NIGHT}T23:59:59Z")', "")
+        assert (none, past) == (0, all_)
+
+    def test_no_moment_is_an_error_of_that_field(self) -> None:
+        answer = graphql(make_github(), self.QUERY % 'history(since: "soon") { totalCount }', {"ids": ["R_node1"]})
+        assert "soon" in answer.json()["errors"][0]["message"]
+
+    @given(st.integers(1, 100), st.integers(1, 8))
+    def test_each_day_is_a_connection(self, ids: int, days: int) -> None:
+        inside = " ".join(f'h{n}: history(since: "2026-01-0{n + 1}") {{ totalCount }}' for n in range(days))
+        assert cost_of(self.QUERY % inside, {"ids": ["R"] * ids})[0] == max(1, (ids * days + 50) // 100)
+
+
 class TestRest:
     def test_repository_by_name_and_number(self) -> None:
         github = make_github()
@@ -394,6 +427,118 @@ class TestIdentityScenarios:
         assert 60 < len(renamed(some)) < 140
         assert renamed(some) == renamed(some)
         assert renamed(some) != renamed(replace(some, seed=1))
+
+    def test_private_for_a_night_and_back(self) -> None:
+        github = make_github(replace(SCENARIOS["private"], private=1.0))
+        nights = [NIGHT + timedelta(days=n) for n in range(21)]
+        statuses = [get(github, "/repositories/1001", night=night).status for night in nights]
+        assert statuses.count(404) == 3
+        away = statuses.index(404)
+        assert [n for n, status in enumerate(statuses) if status == 404] == [away, away + 7, away + 14]
+        answer = graphql(github, COUNTS, {"ids": ["R_node1"]}, night=nights[away]).json()
+        assert (answer["data"]["nodes"], answer["errors"][0]["type"]) == ([None], "NOT_FOUND")
+
+    def test_purged_stars_go_from_the_count_and_from_the_past(self) -> None:
+        github = make_github(replace(SCENARIOS["purged"], purged=1.0))
+        repository = github.repositories.by_node("R_node1", NIGHT)
+        assert repository is not None
+        purged_on = github.repositories.purge_day(repository)
+        assert purged_on is not None
+        before, after = purged_on - timedelta(days=1), purged_on
+        stars = [get(github, "/repositories/1001", night=night).json()["stargazers_count"] for night in (before, after)]
+        assert stars[1] == stars[0] + 2 - (stars[0] + 2) // 10
+        days = [self.gains(github, night) for night in (before, after)]
+        revised = [day for day, count in days[0].items() if days[1][day] < count]
+        assert len(revised) > 20
+        assert all(days[1][day] <= count for day, count in days[0].items() if day < purged_on)
+        assert all(count >= 0 for count in days[1].values())
+        assert [sum(d.values()) for d in days] == stars
+        assert sum(self.gains(github, after + timedelta(days=9)).values()) == stars[1] + 9 * 2
+
+    def gains(self, github: GitHub, night: date) -> dict[date, int]:
+        repository = github.repositories.by_number(1001, night)
+        assert repository is not None
+        rows = github.repositories.history(repository, night)
+        return {
+            EPOCH + timedelta(days=row["week"] // 86_400 + n): count
+            for row in rows
+            for n, count in enumerate(row["days"])
+        }
+
+    def test_empty_and_archived(self) -> None:
+        query = """{ repository(owner: "owner1", name: "Repo.1") { isEmpty isArchived pushedAt
+          defaultBranchRef { target { ... on Commit { history { totalCount } } } } } }"""
+        empty = graphql(make_github(replace(SCENARIOS["empty"], empty=1.0)), query).json()["data"]["repository"]
+        assert (empty["isEmpty"], empty["defaultBranchRef"], empty["pushedAt"]) == (True, None, None)
+        archived = graphql(make_github(replace(SCENARIOS["archived"], archived=1.0)), query).json()["data"][
+            "repository"
+        ]
+        assert archived["isArchived"]
+        assert archived["defaultBranchRef"]["target"]["history"]["totalCount"] == 0
+
+    @pytest.mark.parametrize("created", [date(2025, 4, 12), date(2025, 4, 13)])
+    def test_a_star_before_the_creation(self, created: date) -> None:
+        world = make_world()
+        facts = (*world.repos[:1], replace(world.repos[1], created_on=created), *world.repos[2:])
+        stars = world.stars.copy()
+        stars[1, : (created - FIRST_DAY).days] = -1
+        changed = replace(world, repos=facts, stars=stars)
+        plain, early = (
+            self.gains(GitHub(changed, users_of([TOKEN]), scenario=scenario), NIGHT)
+            for scenario in (CALM, replace(SCENARIOS["early_star"], early=1.0))
+        )
+        assert early[created - timedelta(days=1)] == 1
+        assert early[created] == plain[created] - 1
+        assert sum(early.values()) == sum(plain.values())
+
+    def test_histories_of_very_old_repositories_fail_alone(self) -> None:
+        github = make_github(replace(SCENARIOS["ancient"], ancient=1.0))
+        assert get(github, "/repositories/1001/stargazers/history").status == 502
+        assert get(github, "/repositories/1001").status == 200
+
+    def test_the_newest_week_is_late_until_tuesday(self) -> None:
+        github = make_github(SCENARIOS["late_week"])
+        sunday = date(2025, 9, 7)
+        newest = [max(self.gains(github, sunday + timedelta(days=n))) for n in (-1, 0, 1, 2)]
+        assert newest == [sunday - timedelta(days=1)] * 3 + [sunday + timedelta(days=6)]
+
+    def test_suspended_token(self) -> None:
+        scenario = replace(SCENARIOS["suspended_token"], dead_tokens=1)
+        github = GitHub(make_world(), users_of(["x", "y", "z"]), scenario=scenario)
+        answers = {token: get(github, "/repositories/1000", token=token) for token in "xyz"}
+        assert [answer.status for answer in answers.values()] == [200, 403, 401]
+        assert "suspended" in answers["y"].json()["message"]
+        assert not any(name.startswith("x-ratelimit") for name in answers["y"].headers)
+
+    def test_an_app_has_no_viewer(self) -> None:
+        github = GitHub(make_world(), users_of(["x", "y"]), scenario=SCENARIOS["app_token"])
+        query = "{ viewer { databaseId login } }"
+        refused = graphql(github, query, token="x").json()
+        assert (refused["data"], refused["errors"][0]["type"]) == (None, "FORBIDDEN")
+        assert graphql(github, query, token="y").json()["data"]["viewer"]["login"] == "simulated-2"
+        assert get(github, "/rate_limit", token="x").status == 200
+
+    def test_all_tokens_of_one_user(self) -> None:
+        github = GitHub(make_world(), users_of(["x", "y"]), scenario=SCENARIOS["one_user"])
+        query = "{ viewer { databaseId } }"
+        viewers = [graphql(github, query, token=token).json()["data"]["viewer"] for token in "xy"]
+        assert viewers[0] == viewers[1]
+        assert get(github, "/rate_limit", token="y").json()["resources"]["graphql"]["used"] == 2
+        (account,) = github.limits.report()["accounts"].values()
+        assert account["requests"] == 3
+
+    def test_small_and_short_quotas(self) -> None:
+        small = make_github(SCENARIOS["small_quota"])
+        assert get(small, "/repositories/1000").headers["x-ratelimit-limit"] == "100"
+        short = make_github(SCENARIOS["short_windows"])
+        assert int(get(short, "/repositories/1000").headers["x-ratelimit-reset"]) == NOW.timestamp() + 120
+        later = get(short, "/repositories/1000", now=NOW + timedelta(seconds=120))
+        assert later.headers["x-ratelimit-used"] == "1"
+
+    def test_clock_skew(self) -> None:
+        answer = get(make_github(SCENARIOS["clock_skew"]), "/repositories/1000")
+        assert answer.headers["date"] == "Wed, 01 Apr 2026 05:10:00 GMT"
+        assert int(answer.headers["x-ratelimit-reset"]) == NOW.timestamp() + 3600
 
     def test_dead_token(self) -> None:
         github = GitHub(make_world(), users_of(["x", "y"]), scenario=SCENARIOS["dead_token"])

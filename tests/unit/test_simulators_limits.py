@@ -157,14 +157,68 @@ class TestConcurrency:
 
 def test_counts_statuses_and_faults_per_client() -> None:
     limits = Limits()
-    limits.count("a", 200)
-    limits.count("a", 502, "bad_gateway_json")
-    limits.count("b", 200)
+    limits.count("u", "a", 200)
+    limits.count("u", "a", 502, "bad_gateway_json")
+    limits.count("v", "b", 200)
     report = limits.report()
     assert report["requests"] == 3
     assert report["statuses"] == {"200": 2, "502": 1}
     assert report["faults"] == {"bad_gateway_json": 1}
     assert report["tokens"]["a"]["statuses"] == {"200": 1, "502": 1}
+    assert {account: books["requests"] for account, books in report["accounts"].items()} == {"u": 2, "v": 1}
+
+
+def test_tokens_of_one_user_are_summed_up_and_told_apart() -> None:
+    limits = Limits()
+    spend(limits, 0, points=3, client="a")
+    spend(limits, 1, points=2, client="b")
+    spend(limits, 2, client="b")
+    report = limits.report()
+    assert report["accounts"]["u"] == {"requests": 0, "points": {"core": 5}, "convictions": {"over_limit": 1}}
+    assert [report["tokens"][t]["points"]["core"] for t in "ab"] == [3, 2]
+    assert [report["tokens"][t]["convictions"]["count"] for t in "ab"] == [0, 1]
+
+
+def test_a_wait_that_reached_nobody_is_taken_back() -> None:
+    limits = Limits()
+    limits.hold("u", at(0), 60)
+    limits.forget_wait("u")
+    assert limits.check(limits.arrive("u", at(1)), "t") is None
+
+
+class TestBusy:
+    def busy(self) -> Limits:
+        return Limits(busy_s={"": 90.0, "graphql": 60.0})
+
+    def test_a_request_after_too_long_answers_is_refused_and_convicted(self) -> None:
+        limits = self.busy()
+        for n in range(10):
+            assert limits.check(limits.arrive("u", at(n)), "t", "rest") is None
+            limits.work("u", "rest", 9.0, at(n + 9))
+        assert limits.check(limits.arrive("u", at(17)), "t", "rest") is None, "the tenth answer is not over yet"
+        assert limits.check(limits.arrive("u", at(18)), "t", "rest") == Refusal("cpu_seconds", "", 60.0)
+        assert convictions(limits) == {"cpu_seconds": 1}
+        assert limits.check(limits.arrive("other", at(18)), "t", "rest") is None
+        assert limits.check(limits.arrive("u", at(69)), "t", "rest") is None, "the first one is a minute old"
+
+    def test_graphql_has_less_and_leaves_the_rest_to_rest(self) -> None:
+        limits = self.busy()
+        limits.work("u", "graphql", 61.0, at(0))
+        assert limits.check(limits.arrive("u", at(1)), "t", "rest") is None
+        assert limits.check(limits.arrive("u", at(1)), "t", "graphql") == Refusal("cpu_seconds", "graphql", 60.0)
+
+    def test_rest_does_not_count_for_graphql(self) -> None:
+        limits = self.busy()
+        limits.work("u", "rest", 89.0, at(0))
+        assert limits.check(limits.arrive("u", at(1)), "t", "graphql") is None
+
+    def test_within_the_tolerance_nobody_can_know(self) -> None:
+        limits = Limits(busy_s={"": 90.0}, tolerance_s=5)
+        limits.work("u", "rest", 100.0, at(10))
+        assert limits.check(limits.arrive("u", at(14)), "t", "rest") is None
+        assert limits.check(limits.arrive("u", at(15)), "t", "rest") is not None
+        limits.restart()
+        assert limits.check(limits.arrive("u", at(15)), "t", "rest") is None
 
 
 def test_reading_charges_nothing() -> None:

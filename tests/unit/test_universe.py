@@ -52,6 +52,12 @@ def test_slug_order_and_keys() -> None:
     assert universe.entities("rules") == (Entity(3, "beta", "beta", ("url:beta.dev", "name:Beta One")),)
 
 
+def test_the_first_observed_day_goes_with_the_repository_alone() -> None:
+    universe = Universe.build([BETA, ALPHA], IDS, {}, {7: DAY, 3: DAY})
+    assert [e.since for e in universe.entities("repository")] == [DAY]
+    assert {e.since for key in ("package", "rules") for e in universe.entities(key)} == {None}  # type: ignore[arg-type]
+
+
 def test_an_identity_gives_the_key_and_todays_name_first() -> None:
     assert repository(Identity(7, "github", "R_1", "New/Alpha")) == Entity(
         7, "alpha", "R_1", ("New/Alpha", "Own/Alpha", "old/alpha")

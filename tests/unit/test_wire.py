@@ -25,9 +25,10 @@ BATCHES = st.builds(
     day=st.dates(),
     start=st.dates(),
     end=st.dates(),
-    entities=st.lists(st.builds(Entity, COUNTS, TEXTS, TEXTS, st.lists(TEXTS, max_size=3).map(tuple)), max_size=3).map(
-        tuple
-    ),
+    entities=st.lists(
+        st.builds(Entity, COUNTS, TEXTS, TEXTS, st.lists(TEXTS, max_size=3).map(tuple), st.none() | st.dates()),
+        max_size=3,
+    ).map(tuple),
     lane=TEXTS,
     run_id=COUNTS,
     attempt=COUNTS,

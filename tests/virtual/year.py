@@ -26,9 +26,12 @@ from astrid.pipeline.plan import plan_night
 from astrid.pipeline.universe import Universe
 from astrid.ratelimit import token_name
 from astrid.runtime import local_exchanges
+from astrid.simulators.faults import Answer
 from astrid.simulators.github import User
+from astrid.simulators.limits import Arrival
 from astrid.simulators.scenarios import CALM, SCENARIOS, Scenario
 from astrid.simulators.simulation import Simulation
+from astrid.simulators.upstream import Upstream
 from astrid.simulators.world import World
 from astrid.sources import SOURCES
 from astrid.store import Store
@@ -218,13 +221,21 @@ class House:
             await asyncio.sleep(draw.uniform(0.01, WAY_S))
             seen = replace(request, headers=tuple((k.lower(), v) for k, v in headers.items()))
             arrival = upstream.arrive(token, "127.0.0.1", self._now())
+            answer = None
             try:
                 await asyncio.sleep(draw.uniform(0.02, 0.5))
                 answer = upstream.exchange(seen, arrival, token=token, now=self._now(), night=day, address="127.0.0.1")
                 await asyncio.sleep(answer.delay_s)
+            except asyncio.CancelledError:
+                _reach_nobody(upstream, arrival, answer)
+                raise
             finally:
                 upstream.limits.leave(arrival)
-            await asyncio.sleep(draw.uniform(0.01, WAY_S))
+            try:
+                await asyncio.sleep(draw.uniform(0.01, WAY_S))
+            except asyncio.CancelledError:
+                _reach_nobody(upstream, arrival, answer)
+                raise
             status = answer.response.status
             self.year.trace.update(f"{self.now_s():.6f} {request.upstream} {request.path} {status}\n".encode())
             self.seen(token, answer.response)
@@ -239,3 +250,9 @@ class House:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.now_s(), night_start(FIRST_DAY).tzinfo)
+
+
+def _reach_nobody(upstream: Upstream, arrival: Arrival, answer: Answer | None) -> None:
+    """Take back the wait of an answer that is on its way to a life that has ended."""
+    if answer is not None and answer.hold_s:
+        upstream.limits.forget_wait(arrival.account)

@@ -47,6 +47,10 @@ ON CONFLICT DO NOTHING
 SELECT entity_id, platform, upstream_id, name FROM identity
 WHERE platform = $1 AND valid_to IS NULL ORDER BY entity_id
 
+-- name: read_first_days
+SELECT entity_id, min(day) AS first_day FROM observation
+WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) GROUP BY entity_id
+
 -- name: record_note
 INSERT INTO metric_note (metric_id, first_day, last_day, note) VALUES ($1, $2, $3, $4)
 ON CONFLICT (metric_id, first_day, note) DO UPDATE SET last_day = excluded.last_day
