@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from astrid.broker.memory import MemoryBroker
 from astrid.errors import AstridError, ConfigError
 from astrid.http import Exchange
 from astrid.models import Batch
-from astrid.pipeline.night import Watch
+from astrid.pipeline.night import Spent, Watch
 from astrid.ratelimit import Ask, Grant, Receipt
 from astrid.runtime import CrawlWorker, ScoreWorker, credential_names, make_budget, read_token_users
 from astrid.settings import Settings
@@ -104,12 +105,12 @@ class BudgetKeeper:
             self._gauge.set(len(self._budget.quarantined), {"upstream": self._upstream})
         return grant
 
-    async def spent(self) -> dict[str, tuple[int, int]]:
-        """Return (points, requests) per bucket since this keeper began; nothing where another one keeps the budget."""
+    async def spent(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return (requests, points) per (lane, bucket) since this keeper began; nothing where another one keeps it."""
         if self._leader is not None:
             return {}
-        sent = self._budget.requests_sent
-        return {bucket: (points, sent[bucket]) for bucket, points in self._budget.points_spent.items()}
+        points = self._budget.points_by_lane
+        return {key: (sent, points[key]) for key, sent in self._budget.requests_by_lane.items()}
 
 
 TokenActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(BudgetKeeper)
@@ -203,16 +204,22 @@ class Pool:
         with _translated("crawl"):
             await asyncio.gather(*calls)
 
-    async def spent(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Return (points, requests) per (upstream, bucket), over all users, since the token actors began."""
+    async def spent(self, lane: str) -> Spent:
+        """Return what a lane has spent, over all users, since the token actors began."""
         places = self.budgets.places
         books = await asyncio.gather(*(place.find().spent.remote() for place in places.values()))
         sums: dict[tuple[str, str], tuple[int, int]] = {}
         for (upstream, _), book in zip(places, books, strict=True):
-            for bucket, (points, requests) in book.items():
-                points_so_far, requests_so_far = sums.get((upstream, bucket), (0, 0))
-                sums[upstream, bucket] = (points_so_far + points, requests_so_far + requests)
+            for (of_lane, bucket), (requests, points) in book.items():
+                if of_lane == lane:
+                    requests_before, points_before = sums.get((upstream, bucket), (0, 0))
+                    sums[upstream, bucket] = (requests_before + requests, points_before + points)
         return sums
+
+    @property
+    def users(self) -> dict[str, int]:
+        """How many budgets each upstream has."""
+        return dict(Counter(upstream for upstream, _ in {(u, self.budgets.user(u, n)) for u, n in self.budgets.places}))
 
     async def score(self, run_id: int, day: date, timeline: Timeline) -> int:
         """Let the score actor score a day; errors as in :meth:`crawl`."""

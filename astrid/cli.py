@@ -82,7 +82,7 @@ def nightly(day: Day = None, json: Json = False, address: Address = "local") -> 
 
         prepare_private_ray(os.environ)
     from astrid.nightly import run_nightly
-    from astrid.terminal import show_progress
+    from astrid.terminal import print_result, show_progress
 
     settings = load_settings(os.environ)
     console = err if json else out
@@ -91,10 +91,7 @@ def nightly(day: Day = None, json: Json = False, address: Address = "local") -> 
     if json:
         _print_json(asdict(result) | {"state": result.state})
     else:
-        out.print(
-            f"Night of {result.day}: {result.state}; {sum(result.batches.values())} batches, "
-            f"{sum(result.requests.values())} requests, {result.ranked} projects ranked, {result.open_gaps} gaps."
-        )
+        print_result(out, result)
     raise typer.Exit(exit_code(result))
 
 

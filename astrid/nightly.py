@@ -9,8 +9,8 @@ from datetime import date
 
 from astrid.actors import Pool, open_pool, open_ray, report_batches
 from astrid.broker import Broker
-from astrid.pipeline.night import Driver, RunResult, Watch, read_missing, run_night
-from astrid.pipeline.plan import Cost, cost_plan, plan_night
+from astrid.pipeline.costs import Cost
+from astrid.pipeline.night import Driver, RunResult, Watch, plan_run, run_night
 from astrid.runtime import (
     code_version,
     database_url,
@@ -21,7 +21,6 @@ from astrid.runtime import (
     with_database,
 )
 from astrid.settings import Settings
-from astrid.sources import SOURCES
 from astrid.store import Store, open_store
 from astrid.timeline import Timeline, night_of
 
@@ -41,12 +40,14 @@ async def open_drivers(
         gauges = report_batches()
 
         def driver(timeline: Timeline, watch: Watch) -> Driver:
-            return _bind(pool, store, broker, timeline, watch, gauges)
+            return _bind(pool, store, broker, timeline, watch, gauges, settings.night_hours)
 
         yield store, pool, driver
 
 
-def _bind(pool: Pool, store: Store, broker: Broker, timeline: Timeline, watch: Watch, gauges: Watch) -> Driver:
+def _bind(
+    pool: Pool, store: Store, broker: Broker, timeline: Timeline, watch: Watch, gauges: Watch, hours: float
+) -> Driver:
     async def crawl(run_id: int, sources: Sequence[str]) -> None:
         await pool.crawl(run_id, sources, timeline)
 
@@ -57,7 +58,8 @@ def _bind(pool: Pool, store: Store, broker: Broker, timeline: Timeline, watch: W
         gauges(counts)
         watch(counts)
 
-    return Driver(store, broker, timeline, time.time, crawl, score, both, code_version())
+    version = code_version()
+    return Driver(store, broker, timeline, time.time, crawl, score, both, version, pool.spent, pool.users, hours)
 
 
 async def run_nightly(settings: Settings, day: date | None, address: str, watch: Watch, say: Say) -> RunResult:
@@ -91,8 +93,12 @@ async def plan_costs(settings: Settings, day: date | None) -> tuple[date, list[C
     sources, skipped = usable_sources(settings)
     async with with_database(settings) as ready, open_store(database_url(ready), pool_size=1) as store:
         universe = await load_universe(ready, store, timeline)
-        entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
-        batches = plan_night(
-            night, entities, await read_missing(store, universe, night, timeline.at(time.time())), sources
+        users = {"github": len(settings.read_github_tokens())}
+        now = timeline.at(time.time())
+        plan = await plan_run(store, universe, night, now, sources, users=users, hours=settings.night_hours)
+    if plan.left_out:
+        skipped.append(
+            f"{len(plan.left_out)} values are left for other nights: what is due takes longer than the night's "
+            f"{settings.night_hours:g} hours; raise ASTRID_NIGHT_HOURS, or add tokens of further users"
         )
-    return night, cost_plan(batches, {"github": len(settings.read_github_tokens())}), skipped
+    return night, list(plan.costs), skipped

@@ -313,6 +313,7 @@ class Budget:
         self.points_spent: dict[str, int] = dict.fromkeys(spec.buckets, 0)
         self.requests_sent: dict[str, int] = dict.fromkeys(spec.buckets, 0)
         self.points_by_lane: Counter[tuple[str, str]] = Counter()
+        self.requests_by_lane: Counter[tuple[str, str]] = Counter()
 
     @property
     def quarantined(self) -> dict[str, str]:
@@ -386,6 +387,7 @@ class Budget:
         self.requests_sent[lease.bucket] += 1
         self.points_spent[lease.bucket] += points
         self.points_by_lane[lease.lane, lease.bucket] += points
+        self.requests_by_lane[lease.lane, lease.bucket] += 1
 
     def give_back(self, permit_id: int) -> None:
         """Return a permit that was never used."""

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     )
     now: datetime | None = Field(None, description="the moment to take for now (ISO 8601 with zone); unset: the clock")
     clock_speed: float = Field(1.0, gt=0, le=100_000, description="how much faster than real the run's time passes")
+    night_hours: float = Field(
+        6.0, gt=0, le=24, description="how long a night may take at the limits of any upstream; the rest waits its turn"
+    )
     watchlist: Path | None = Field(None, description="a watchlist file; unset: the one that ships with Astrid")
     state_dir: Path | None = Field(None, description="folder of the embedded database; unset: the user's state folder")
     http_port: int = Field(8000, ge=1, le=65535, description="port of the API and the page")

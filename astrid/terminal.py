@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from astrid.catalog import METRIC_BY_NAME
-from astrid.pipeline.night import Watch
-from astrid.pipeline.plan import Cost
+from astrid.pipeline.costs import Cost
+from astrid.pipeline.night import RunResult, Watch
 from astrid.scoring.series import Flag
-from astrid.store import ScoreRow
+from astrid.store import CostRow, ScoreRow
 
 WIDE: Final = 110
 LINE_EVERY_S: Final = 5.0
@@ -122,15 +122,38 @@ def contributing_sources(rows: Sequence[ScoreRow]) -> dict[str, int]:
 
 
 def cost_table(costs: Sequence[Cost]) -> Table:
-    """Return what a plan costs per source."""
+    """Return what a plan costs per source and budget bucket."""
     table = Table(header_style="bold")
-    for heading in ("source", "batches", "requests", "points", "hours at the limit"):
-        table.add_column(heading, justify="left" if heading == "source" else "right")
+    for heading in ("source", "budget", "batches", "requests", "points", "hours at the limit"):
+        table.add_column(heading, justify="left" if heading in ("source", "budget") else "right")
     for cost in costs:
-        table.add_row(cost.source, str(cost.batches), str(cost.requests), str(cost.points), f"{cost.hours:.2f}")
+        counts = (str(n) for n in (cost.batches, cost.requests, cost.points))
+        table.add_row(cost.source, cost.bucket, *counts, f"{cost.hours:.2f}")
     table.add_section()
-    table.add_row("all", *(str(sum(getattr(c, f) for c in costs)) for f in ("batches", "requests", "points")), "")
+    table.add_row("all", "", *(str(sum(getattr(c, f) for c in costs)) for f in ("batches", "requests", "points")), "")
     return table
+
+
+def spent_table(costs: Sequence[CostRow]) -> Table:
+    """Return what a run was planned to cost and did cost, per upstream and budget bucket; a dash: nobody counted."""
+    table = Table(header_style="bold")
+    for heading in ("upstream", "budget", "requests planned", "spent", "points planned", "spent"):
+        table.add_column(heading, justify="left" if heading in ("upstream", "budget") else "right")
+    for cost in costs:
+        spent = ["-" if n is None else str(n) for n in (cost.spent_requests, cost.spent_points)]
+        planned = (str(cost.planned_requests), str(cost.planned_points))
+        table.add_row(cost.upstream, cost.bucket, planned[0], spent[0], planned[1], spent[1])
+    return table
+
+
+def print_result(console: Console, result: RunResult) -> None:
+    """Print how a night ended, and its plan beside what it spent."""
+    console.print(
+        f"Night of {result.day}: {result.state}; {sum(result.batches.values())} batches, {result.ranked} projects "
+        f"ranked, {result.open_gaps} gaps."
+    )
+    if result.costs:
+        console.print(spent_table(result.costs))
 
 
 def open_console(*, stderr: bool = False) -> Console:

@@ -22,7 +22,7 @@ from astrid.cli import exit_code, guarded
 from astrid.demo import run_demo
 from astrid.nightly import run_nightly
 from astrid.settings import load_settings
-from astrid.terminal import open_console, show_progress
+from astrid.terminal import open_console, print_result, show_progress
 
 
 def main() -> None:
@@ -40,9 +40,7 @@ def main() -> None:
             return 0
         with show_progress(console, "nightly") as watch:
             result = asyncio.run(run_nightly(settings, arguments.day, "auto", watch, console.print))
-        console.print(
-            f"Night of {result.day}: {result.state}, {result.ranked} projects ranked, {result.open_gaps} gaps."
-        )
+        print_result(console, result)
         return exit_code(result)
 
     sys.exit(guarded(run))

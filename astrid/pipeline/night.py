@@ -7,19 +7,21 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final
 
 from astrid import METHOD_VERSION
 from astrid.broker import Broker
-from astrid.catalog import METRICS
+from astrid.catalog import METRIC_BY_ID, METRICS
 from astrid.errors import StoreError
-from astrid.models import Batch
-from astrid.pipeline.plan import Missing, plan_backfill, plan_night
+from astrid.pipeline.asks import Missing
+from astrid.pipeline.backfill import plan_backfill
+from astrid.pipeline.costs import cost_plan
+from astrid.pipeline.plan import LEFT_OUT, NIGHT_HOURS, Plan, plan_night
 from astrid.pipeline.universe import Universe
 from astrid.sources import SOURCES
-from astrid.store import Progress, Store
+from astrid.store import CostRow, Progress, Store
 from astrid.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -44,11 +46,22 @@ Score = Callable[[int, date], Awaitable[int]]
 Watch = Callable[[Mapping[str, tuple[int, int]]], None]
 """Is told (done, total) batches per source, now and then and at the end."""
 
+Spent = Mapping[tuple[str, str], tuple[int, int]]
+"""(requests, points) per (upstream, bucket)."""
+
+CountSpent = Callable[[str], Awaitable[Spent]]
+"""Returns what a lane has spent since the budgets began: ``count_spent(lane)``."""
+
+
+async def count_nothing(_: str) -> Spent:
+    """Stand for budgets that nobody counts."""
+    return {}
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended: its batches by state, requests per source, the gaps that its day still has, and
-    how many projects it ranked."""
+    """How a run ended: its batches by state, requests per source, the gaps that its day still has, how many projects
+    it ranked, and per bucket what it was planned to cost and did cost."""
 
     run_id: int
     day: date
@@ -56,6 +69,7 @@ class RunResult:
     requests: Mapping[str, int]
     open_gaps: int
     ranked: int
+    costs: tuple[CostRow, ...] = ()
 
     @property
     def state(self) -> str:
@@ -65,7 +79,11 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What a run needs besides its plan: where it writes, where it queues, what time it is, who works."""
+    """What a run needs besides its plan: where it writes, where it queues, what time it is, who works.
+
+    ``users`` is how many budgets each upstream has (absent: one), ``hours`` how long a night may take at the limits
+    of any upstream.
+    """
 
     store: Store
     broker: Broker
@@ -75,6 +93,9 @@ class Driver:
     score: Score
     watch: Watch
     code_version: str
+    count_spent: CountSpent = count_nothing
+    users: Mapping[str, int] = field(default_factory=dict)
+    hours: float = NIGHT_HOURS
 
     def now(self) -> datetime:
         """Return the run's moment."""
@@ -89,11 +110,26 @@ async def run_night(
     A night that lacks nothing any more and is scored does nothing: what later nights revised since then
     does not change a published score.
     """
-    missing = await read_missing(driver.store, universe, day, driver.now())
+    plan = await plan_run(driver.store, universe, day, driver.now(), sources, without, driver.users, driver.hours)
+    score = bool(plan.batches) or not await driver.store.has_scores(day)
+    return await execute(driver, "nightly", day, plan, score=score)
+
+
+async def plan_run(
+    store: Store,
+    universe: Universe,
+    day: date,
+    now: datetime,
+    sources: Collection[str],
+    without: Collection[str] = (),
+    users: Mapping[str, int] | None = None,
+    hours: float = NIGHT_HOURS,
+) -> Plan:
+    """Read what a night lacks, and plan it; see :func:`~astrid.pipeline.plan.plan_night`."""
+    missing = await read_missing(store, universe, day, now)
     entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
-    batches = plan_night(day, entities, missing, sources, without)
-    score = bool(batches) or not await driver.store.has_scores(day)
-    return await execute(driver, "nightly", day, batches, score=score)
+    value = await store.read_percentiles()
+    return plan_night(day, entities, missing, sources, without, users=users, hours=hours, value=value)
 
 
 async def run_backfill(
@@ -103,20 +139,26 @@ async def run_backfill(
     entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
     batches = plan_backfill(first, last, entities, sources)
     settled = await driver.store.read_finished([b.batch_id for b in batches])
-    return await execute(driver, "backfill", last, [b for b in batches if b.batch_id not in settled], score=False)
+    left = tuple(b for b in batches if b.batch_id not in settled)
+    plan = Plan(left, (), tuple(cost_plan(left, driver.users)))
+    return await execute(driver, "backfill", last, plan, score=False)
 
 
-async def execute(driver: Driver, kind: str, day: date, batches: Sequence[Batch], *, score: bool) -> RunResult:
+async def execute(driver: Driver, kind: str, day: date, plan: Plan, *, score: bool) -> RunResult:
     """Run a plan to its end and record it. The batches stand in the database before any is published."""
     store = driver.store
     run_id = await store.start_run(kind, day, driver.code_version, METHOD_VERSION, driver.now())
-    own = [dataclasses.replace(b, run_id=run_id) for b in batches]
+    own = [dataclasses.replace(b, run_id=run_id) for b in plan.batches]
     try:
         await store.plan_batches(run_id, own, driver.now())
+        await store.write_planned(run_id, {(c.upstream, c.bucket): (c.requests, c.points, c.hours) for c in plan.costs})
+        await store.write_gaps(plan.left_out, driver.now())
+        before = await driver.count_spent(kind)
         await driver.broker.publish(own)
         if own:
             workers = asyncio.ensure_future(driver.crawl(run_id, sorted({b.source for b in own})))
             await _follow(run_id, driver, workers)
+        await store.write_spent(run_id, _between(before, await driver.count_spent(kind)))
         if score:
             ranked = await driver.score(run_id, day)
         else:
@@ -124,7 +166,8 @@ async def execute(driver: Driver, kind: str, day: date, batches: Sequence[Batch]
         progress = await store.progress(run_id)
         driver.watch(_by_source(progress))
         gaps = await store.read_open_gaps(day, day)
-        result = _result(run_id, day, progress, len(gaps), ranked)
+        costs = await store.read_costs([run_id])
+        result = _result(run_id, day, progress, len(gaps), ranked, costs)
     except BaseException as exc:
         # The record must say so even if the run is being cancelled; the database may be what failed.
         with contextlib.suppress(StoreError):
@@ -144,7 +187,7 @@ async def read_missing(
     A gap does not count as missing if asking again is useless, or if it was asked for a moment ago.
     """
     first = day - timedelta(days=heal_days - 1)
-    waiting = await store.read_waiting_gaps(first, day, now - RETRY_AFTER)
+    waiting = await store.read_waiting_gaps(first, day, now - RETRY_AFTER, LEFT_OUT)
     days: dict[str, dict[int, frozenset[date]]] = {}
     newest: dict[str, dict[int, date]] = {}
     for metric in METRICS:
@@ -171,7 +214,15 @@ async def read_missing(
     asked: dict[str, frozenset[int]] = {
         m.name: frozenset(e for metric_id, e, d in waiting if metric_id == m.metric_id and d == day) for m in METRICS
     }
-    return Missing(first, days, newest, asked)
+    tried: dict[str, dict[int, date]] = {m.name: {} for m in METRICS}
+    refused: dict[str, dict[int, date]] = {m.name: {} for m in METRICS}
+    for metric_id, entity_id, retry, last in await store.read_last_tries(first, day, LEFT_OUT):
+        if metric_id in METRIC_BY_ID:
+            name = METRIC_BY_ID[metric_id].name
+            tried[name][entity_id] = max(last, tried[name].get(entity_id, last))
+            if not retry:
+                refused[name][entity_id] = last
+    return Missing(first, days, newest, asked, tried, refused)
 
 
 async def _follow(run_id: int, driver: Driver, workers: asyncio.Future[None]) -> None:
@@ -206,10 +257,22 @@ def _by_source(progress: Sequence[Progress]) -> dict[str, tuple[int, int]]:
     return counts
 
 
-def _result(run_id: int, day: date, progress: Sequence[Progress], open_gaps: int, ranked: int) -> RunResult:
+def _between(before: Spent, after: Spent) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return what was spent since ``before``; a budget that began anew meanwhile counts from its beginning."""
+    spent = {}
+    for key, (requests, points) in after.items():
+        requests_before, points_before = before.get(key, (0, 0))
+        restarted = requests < requests_before
+        spent[key] = (requests, points) if restarted else (requests - requests_before, points - points_before)
+    return {key: count for key, count in spent.items() if any(count)}
+
+
+def _result(
+    run_id: int, day: date, progress: Sequence[Progress], open_gaps: int, ranked: int, costs: Sequence[CostRow]
+) -> RunResult:
     batches: dict[str, int] = {}
     requests: dict[str, int] = {}
     for row in progress:
         batches[row.state] = batches.get(row.state, 0) + row.count
         requests[row.source] = requests.get(row.source, 0) + row.requests
-    return RunResult(run_id, day, batches, requests, open_gaps, ranked)
+    return RunResult(run_id, day, batches, requests, open_gaps, ranked, tuple(costs))

@@ -1,74 +1,55 @@
-"""What a run will ask for, known before it runs: pure, deterministic, only what is missing.
+"""What a night will ask for, known before it runs: pure, deterministic, only what is missing, no more than fits.
 
-Batches are cut by the sources' own figures; their ids are digests of their content, so planning
-twice gives the same plan.
+Who is due follows from what the sources' tasks declare (:mod:`astrid.pipeline.asks`). A night has so many hours;
+where the limits of an upstream do not let through in them what is due, it is shared out
+(:mod:`astrid.pipeline.shares`), and who is left out stands in the ledger. Batches' ids are digests of their content,
+so planning twice gives the same plan.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from math import ceil
+from typing import Final
 
-from astrid.models import Batch, Entity
+from astrid.catalog import METRIC_BY_NAME
+from astrid.limits import BucketSpec
+from astrid.models import Batch, Entity, Gap
+from astrid.pipeline.asks import Ask, Missing, find_asks, measure_staleness
+from astrid.pipeline.costs import Cost, cost_plan, count_hours
+from astrid.pipeline.shares import fit
 from astrid.sources import BUDGETS, SOURCES
-from astrid.sources.source import Source, Task
+from astrid.sources.source import Source, Task, days_between
 
-HN_FINAL_DAYS = 3
-"""Points of a story go on changing for about three days; those days are read again each night."""
+NIGHT_HOURS: Final = 6.0
 
-HISTORY_SLICE = 7
-"""Each night re-reads the star history of one project in seven: every project once a week."""
-
-HISTORY_DAYS = 14
-STALE_FEED_DAYS = 3
-PROBE = 10
-"""A feed that has stood still for more than three days is probed with this many packages a night."""
-
-PYPISTATS_DAYS = 180
-
-
-_OWN_RULES = frozenset({"github", "hackernews", "pypistats"})
-"""Sources whose nights follow rules of their own; the others' follow from what their tasks declare."""
+LEFT_OUT: Final = "not asked tonight: the night's hours went to what had waited longer"
+"""The ledger's reason for what did not fit into a night."""
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """What the store lacks: per metric the days of each entity from ``first`` to the night's day.
+class Plan:
+    """A night's batches in the order in which they are worked off, what they cost, and the gaps that it leaves."""
 
-    ``newest`` is the last observed day per metric and entity (absent: never observed), ``asked`` who
-    was asked in vain for the night's day a moment ago.
-    """
-
-    first: date
-    days: Mapping[str, Mapping[int, frozenset[date]]]
-    newest: Mapping[str, Mapping[int, date]]
-    asked: Mapping[str, frozenset[int]] = field(default_factory=dict)
-
-    def of(self, metric: str, entity_id: int) -> frozenset[date]:
-        """Return the days on which this entity lacks this metric."""
-        return self.days.get(metric, {}).get(entity_id, frozenset())
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a plan asks of one source: batches, requests, budget points, and hours at the upstream's limits."""
-
-    source: str
-    batches: int
-    requests: int
-    points: int
-    hours: float
+    batches: tuple[Batch, ...]
+    left_out: tuple[Gap, ...]
+    costs: tuple[Cost, ...]
 
 
 def plan_night(
     day: date,
     entities: Mapping[str, Sequence[Entity]],
     missing: Missing,
-    sources: Sequence[str],
+    sources: Collection[str],
     without: Collection[str] = (),
-) -> list[Batch]:
+    *,
+    users: Mapping[str, int] | None = None,
+    hours: float = NIGHT_HOURS,
+    value: Mapping[int, float] | None = None,
+) -> Plan:
     """Plan the night of ``day``.
 
     Parameters
@@ -81,203 +62,95 @@ def plan_night(
         Which sources may be asked (one without a token or a URL is left out by the caller).
     without
         Tasks, ``source.task``, that are not asked for.
+    users
+        How many budgets each upstream has; one where it is absent.
+    hours
+        How long the night may take at the limits of any upstream.
+    value
+        From 0 to 1 per entity, what its freshness is worth to readers, 0 where it is absent. It makes a wait count
+        up to double, so where not all can be asked each night the most valuable are asked twice as often.
     """
-    batches: list[Batch] = []
-    if "github" in sources:
-        source = SOURCES["github"]
-        for task in (source.tasks["counts"], source.tasks["totals"]):
-            lacks = [missing.days.get(metric, {}) for metric in task.metrics]
-            counted = [e for e in entities["github"] if any(day in days.get(e.entity_id, ()) for days in lacks)]
-            if f"github.{task.name}" not in without:
-                batches += _cut(source, task, day, day, day, counted)
-        sliced = [e for e in entities["github"] if (e.entity_id + day.toordinal()) % HISTORY_SLICE == 0]
-        due = [e for e in sliced if day in missing.of("github_stars_gained", e.entity_id)]
-        batches += _cut(source, source.tasks["history"], day, day - timedelta(days=HISTORY_DAYS - 1), day, due)
-        commits = source.tasks["commits"]
-        if "github.commits" not in without:
-            due = [e for e in entities["github"] if is_due(commits, e.entity_id, day, missing)]
-            batches += _cut(source, commits, day, day - timedelta(days=commits.lookback_days - 1), day, due)
-    if "hackernews" in sources:
-        source = SOURCES["hackernews"]
-        rules = entities["hackernews"]
-        lacking = sorted({d for e in rules for d in missing.of("hn_points", e.entity_id)})
-        if day in lacking:
-            again = {day - timedelta(days=n) for n in range(HN_FINAL_DAYS)}
-            for first, last in _runs(sorted({*lacking, *again}), source.tasks["window"].days_per_batch):
-                batches += _cut(source, source.tasks["window"], day, first, last, rules)
-    if "pypistats" in sources:
-        source = SOURCES["pypistats"]
-        lacking_day = [e for e in entities["pypistats"] if day in missing.of("pypi_downloads", e.entity_id)]
-        late = _probe(lacking_day, day, missing)
-        for first, group in _by_first_missing(
-            late, "pypi_downloads", missing, day - timedelta(days=PYPISTATS_DAYS - 1)
-        ):
-            batches += _cut(source, source.tasks["overall"], day, first, day, group)
-    for name in [n for n in sources if n not in _OWN_RULES]:
-        source = SOURCES[name]
-        for task in source.tasks.values():
-            if task.cadence_days and f"{name}.{task.name}" not in without:
-                due = [e for e in entities[name] if task.accepts(e) and is_due(task, e.entity_id, day, missing)]
-                batches += _cut(source, task, day, day - timedelta(days=task.lookback_days - 1), day, due)
-    return batches
+    users, value = users or {}, value or {}
+    asks: dict[tuple[str, str], list[Ask]] = defaultdict(list)
+    for source in [s for name, s in SOURCES.items() if name in sources]:
+        for task in [t for t in source.tasks.values() if f"{source.name}.{t.name}" not in without]:
+            asks[source.upstream, task.bucket] += find_asks(source, task, day, entities[source.name], missing)
+
+    def rank(task: Task, entity: Entity) -> float:
+        return measure_staleness(task, entity.entity_id, day, missing) * (1 + value.get(entity.entity_id, 0.0))
+
+    kept: list[Ask] = []
+    left_out: list[Gap] = []
+    for (upstream, bucket), own in asks.items():
+        spec, budgets = BUDGETS[upstream].buckets[bucket], users.get(upstream, 1)
+
+        def price(some: Sequence[Ask], spec: BucketSpec = spec, budgets: int = budgets) -> float:
+            pieces = [p for ask in some for p in _pieces(ask.task, ask.first, ask.last, ask.entities)]
+            return count_hours(spec, sum(p.requests for p in pieces), sum(p.points for p in pieces), budgets)
+
+        fitting = fit(own, hours, price, rank)
+        kept += fitting
+        left_out += _leave_out(own, fitting, missing)
+    batches = _interleave([cut(ask.source, ask.task, day, ask.first, ask.last, ask.entities) for ask in kept])
+    return Plan(tuple(batches), tuple(left_out), tuple(cost_plan(batches, users)))
 
 
-def is_due(task: Task, entity_id: int, day: date, missing: Missing) -> bool:
-    """Tell whether the night of ``day`` asks for an entity: it lacks the day, and its turn has come or was missed."""
-    lacking = [metric for metric in task.metrics if day in missing.of(metric, entity_id)]
-    if not lacking or task.cadence_days <= 1:
-        return bool(lacking)
-    newest = [missing.newest.get(metric, {}).get(entity_id) for metric in lacking]
-    overdue = any(last is None or (day - last).days > task.cadence_days for last in newest)
-    return overdue or (entity_id + day.toordinal()) % task.cadence_days == 0
-
-
-def plan_backfill(
-    first: date, last: date, entities: Mapping[str, Sequence[Entity]], sources: Sequence[str]
+def cut(
+    source: Source, task: Task, day: date, first: date, last: date, entities: Sequence[Entity], lane: str = "nightly"
 ) -> list[Batch]:
-    """Plan the history from ``first`` to ``last`` (inclusive) of every entity, source by source.
+    """Cut the days from ``first`` to ``last`` of a task into batches of at most what one may hold."""
+    return [
+        Batch(source.name, task.name, day, p.first, p.last, p.entities, lane, requests=p.requests, points=p.points)
+        for p in _pieces(task, first, last, entities)
+    ]
 
-    Days that pypistats still has come from there, older ones from the ClickHouse copy. A batch that an
-    earlier run has finished is taken out by the caller: ids are equal for equal work.
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What one batch holds and is expected to cost."""
+
+    first: date
+    last: date
+    entities: tuple[Entity, ...]
+    requests: int
+    points: int
+
+
+def _pieces(task: Task, first: date, last: date, entities: Sequence[Entity]) -> Iterator[_Piece]:
+    for start in range(0, len(entities), task.entities_per_batch):
+        group = tuple(entities[start : start + task.entities_per_batch])
+        for n in range(0, (last - first).days + 1, task.days_per_batch):
+            begin = first + timedelta(days=n)
+            end = min(last, begin + timedelta(days=task.days_per_batch - 1))
+            requests = ceil(task.price(task, group, (end - begin).days + 1))
+            yield _Piece(begin, end, group, requests, requests * task.points_per_request)
+
+
+def _interleave(batches_of_asks: Sequence[Sequence[Batch]]) -> list[Batch]:
+    """Order batches: snapshots first, and every task spread evenly over the time of its class.
+
+    However early a night ends, by an outage or its machine's end, each task has lost the same share.
     """
-    batches: list[Batch] = []
-    if "archive" in sources:
-        source = SOURCES["archive"]
-        for start, end in _months(first, last):
-            batches += _cut(source, source.tasks["month"], last, start, end, entities["archive"], "backfill")
-    if "hackernews" in sources:
-        source = SOURCES["hackernews"]
-        for start, end in _months(first, last):
-            batches += _cut(source, source.tasks["window"], last, start, end, entities["hackernews"], "backfill")
-    recent = max(first, last - timedelta(days=PYPISTATS_DAYS - 1))
-    if "pypistats" in sources:
-        source = SOURCES["pypistats"]
-        batches += _cut(source, source.tasks["overall"], last, recent, last, entities["pypistats"], "backfill")
-    if "clickhouse" in sources and first < recent:
-        source = SOURCES["clickhouse"]
-        older = recent - timedelta(days=1)
-        batches += _cut(source, source.tasks["daily"], last, first, older, entities["clickhouse"], "backfill")
-    if "github" in sources:
-        source = SOURCES["github"]
-        batches += _cut(source, source.tasks["history"], last, first, last, entities["github"], "backfill")
-    return batches
+    by_task: dict[tuple[str, str], list[Batch]] = defaultdict(list)
+    for batches in batches_of_asks:
+        for batch in batches:
+            by_task[batch.source, batch.task].append(batch)
+    placed = [
+        (SOURCES[source].tasks[task].timing == "dated", (n + 0.5) / len(own), turn, batch)
+        for turn, ((source, task), own) in enumerate(by_task.items())
+        for n, batch in enumerate(own)
+    ]
+    return [place[-1] for place in sorted(placed, key=lambda p: p[:3])]
 
 
-def cost_plan(batches: Sequence[Batch], credentials: Mapping[str, int]) -> list[Cost]:
-    """Add the plan up per source; ``credentials`` is how many budgets each upstream has.
-
-    ``hours`` is the longest of the budget's windows: what the upstream's limits alone take.
-    """
-    costs = []
-    for name, source in SOURCES.items():
-        own = [b for b in batches if b.source == name]
-        if not own:
-            continue
-        hours = 0.0
-        budgets = max(1, credentials.get(source.upstream, 1))
-        for bucket_name, bucket in BUDGETS[source.upstream].buckets.items():
-            of_bucket = [b for b in own if source.tasks[b.task].bucket == bucket_name]
-            requests = sum(b.requests for b in of_bucket)
-            points = sum(b.points for b in of_bucket)
-            rates = [w.limit / w.period_s for w in bucket.windows]
-            hours = max([hours, *(requests / rate / 3600 / budgets for rate in rates)])
-            if bucket.primary:
-                hours = max(hours, points / bucket.primary / budgets)
-        costs.append(Cost(name, len(own), sum(b.requests for b in own), sum(b.points for b in own), hours))
-    return costs
-
-
-def _cut(
-    source: Source, task: Task, day: date, start: date, end: date, entities: Sequence[Entity], lane: str = "nightly"
-) -> list[Batch]:
-    """Cut a task into batches of at most the entities and days that one may hold."""
-    batches = []
-    for group in _chunks(entities, task.entities_per_batch):
-        for first, last in _spans(start, end, task.days_per_batch):
-            requests = ceil(_requests(source, task, group, first, last))
-            points = requests * task.points_per_request
-            batches.append(
-                Batch(source.name, task.name, day, first, last, tuple(group), lane, requests=requests, points=points)
-            )
-    return batches
-
-
-def _requests(source: Source, task: Task, group: Sequence[Entity], first: date, last: date) -> float:
-    days = (last - first).days + 1
-    match source.name, task.name:
-        case "github", "counts" | "totals":
-            return 1 + any(not e.key for e in group)
-        case "github", "history":
-            return 1 + len(group) * ceil((days + 6) / 7 / 30)
-        case "github", "commits":
-            return task.requests_per_batch * len(group) / task.entities_per_batch + any(not e.key for e in group)
-        case "pypistats", _:
-            return len(group)
-        case "hackernews", _:
-            return 1 + days / 15
-        case _:
-            return task.requests_per_batch * (len(group) / task.entities_per_batch if _one_each(task) else 1)
-
-
-def _one_each(task: Task) -> bool:
-    """Tell whether a task sends one request per entity, so that a batch that is not full costs less."""
-    return task.requests_per_batch == task.entities_per_batch
-
-
-def _probe(late: Sequence[Entity], day: date, missing: Missing) -> Sequence[Entity]:
-    """Take a rotating few if the whole feed stands still; asking for all of them would bring nothing new.
-
-    A probe that came back empty a moment ago stands for the whole feed.
-    """
-    newest = missing.newest.get("pypi_downloads", {})
-    if not newest or not late or (day - max(newest.values())).days <= STALE_FEED_DAYS:
-        return late
-    if missing.asked.get("pypi_downloads"):
-        return ()
-    turn = day.toordinal() * PROBE % len(late)
-    return (*late, *late)[turn : turn + min(PROBE, len(late))]
-
-
-def _by_first_missing(
-    entities: Sequence[Entity], metric: str, missing: Missing, earliest: date
-) -> Iterator[tuple[date, list[Entity]]]:
-    """Group entities by the first day that they lack, ``earliest`` if they have none: one range a batch."""
-    groups: dict[date, list[Entity]] = {}
-    for entity in entities:
-        known = entity.entity_id in missing.newest.get(metric, {})
-        first = max(earliest, min(missing.of(metric, entity.entity_id))) if known else earliest
-        groups.setdefault(first, []).append(entity)
-    yield from sorted(groups.items())
-
-
-def _runs(days: Sequence[date], longest: int) -> Iterator[tuple[date, date]]:
-    """Join sorted days into ranges of consecutive days, none longer than ``longest``."""
-    start = previous = None
-    for day in days:
-        if start is None or previous is None:
-            start = day
-        elif (day - previous).days > 1 or (day - start).days >= longest:
-            yield start, previous
-            start = day
-        previous = day
-    if start is not None and previous is not None:
-        yield start, previous
-
-
-def _spans(first: date, last: date, longest: int) -> Iterator[tuple[date, date]]:
-    while first <= last:
-        end = min(last, first + timedelta(days=longest - 1))
-        yield first, end
-        first = end + timedelta(days=1)
-
-
-def _months(first: date, last: date) -> Iterator[tuple[date, date]]:
-    while first <= last:
-        end = (first.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
-        yield first, min(end, last)
-        first = end + timedelta(days=1)
-
-
-def _chunks(entities: Sequence[Entity], size: int) -> Iterator[Sequence[Entity]]:
-    for start in range(0, len(entities), size):
-        yield entities[start : start + size]
+def _leave_out(asks: Sequence[Ask], kept: Sequence[Ask], missing: Missing) -> Iterator[Gap]:
+    """Return the gaps of what was due and is not asked for: every day that is missing of those it would have filled."""
+    asked = {(a.task.name, a.first, e.entity_id) for a in kept for e in a.entities}
+    for ask in asks:
+        days = days_between(max(ask.first, missing.first), ask.last)
+        for entity in ask.entities:
+            if (ask.task.name, ask.first, entity.entity_id) not in asked:
+                for metric in ask.task.metrics:
+                    lacking = missing.of(metric, entity.entity_id)
+                    metric_id = METRIC_BY_NAME[metric].metric_id
+                    yield from (Gap(entity.entity_id, metric_id, d, LEFT_OUT, True) for d in days if d in lacking)

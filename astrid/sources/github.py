@@ -7,13 +7,15 @@ GraphQL API".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import ceil
 from typing import Final
 
 from astrid.limits import BucketSpec, BudgetSpec, Window
-from astrid.models import Batch, Request, Steps
+from astrid.models import Batch, Entity, Request, Steps
 from astrid.sources.github_commits import DAYS, MAX_HISTORIES, crawl_commits
 from astrid.sources.github_counts import COUNTS, TOTALS, crawl_counts
-from astrid.sources.github_history import crawl_history
+from astrid.sources.github_history import WEEKS_PER_PAGE, crawl_history
 from astrid.sources.github_identity import API_VERSION
 from astrid.sources.source import Source, Task
 
@@ -34,13 +36,40 @@ def crawl(batch: Batch) -> Steps:
             return (yield from crawl_history(batch))
 
 
+def _price_counts(_: Task, entities: Sequence[Entity], days: int) -> float:
+    return 1 + _lookup(entities)
+
+
+def _price_commits(task: Task, entities: Sequence[Entity], days: int) -> float:
+    return task.requests_per_batch * len(entities) / task.entities_per_batch + _lookup(entities)
+
+
+def _price_history(_: Task, entities: Sequence[Entity], days: int) -> float:
+    """Price the pages of each repository, and the one request that finds out what they are called today."""
+    pages = ceil((days + 6) / 7 / WEEKS_PER_PAGE)
+    return 1 + len(entities) * pages
+
+
+def _lookup(entities: Sequence[Entity]) -> int:
+    """Return the request that it takes to look up names without an id."""
+    return int(any(not e.key for e in entities))
+
+
 SOURCE: Final = Source(
     name="github",
     upstream="github",
     key="repository",
     tasks={
         "counts": Task(
-            "counts", ("github_stars", "github_forks"), "snapshot", "graphql", COUNTS.largest, 1, 1, cadence_days=1
+            "counts",
+            ("github_stars", "github_forks"),
+            "snapshot",
+            "graphql",
+            COUNTS.largest,
+            1,
+            1,
+            cadence_days=1,
+            price=_price_counts,
         ),
         "totals": Task(
             "totals",
@@ -52,6 +81,7 @@ SOURCE: Final = Source(
             1,
             points_per_request=TOTALS.points(TOTALS.largest),
             cadence_days=1,
+            price=_price_counts,
         ),
         "commits": Task(
             "commits",
@@ -63,9 +93,19 @@ SOURCE: Final = Source(
             5,
             cadence_days=7,
             lookback_days=DAYS,
+            price=_price_commits,
         ),
         "history": Task(
-            "history", ("github_stars_gained",), "dated", "core", 20, 10_000, 21, cadence_days=7, lookback_days=14
+            "history",
+            ("github_stars_gained",),
+            "dated",
+            "core",
+            20,
+            10_000,
+            21,
+            cadence_days=7,
+            lookback_days=14,
+            price=_price_history,
         ),
     },
     crawl=crawl,

@@ -7,7 +7,7 @@ Facts: Algolia's HN Search API page; at most 1,000 hits are reachable; only ``cr
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -150,13 +150,28 @@ def count_stories(batch: Batch, stories: dict[int, Story]) -> Observations:
     return Observations.from_rows(rows)
 
 
+def _price(_: Task, entities: Sequence[Entity], days: int) -> float:
+    """Price some days: a request reads about fifteen of them, where windows do not have to be split."""
+    return 1 + days / 15
+
+
 SOURCE: Final = Source(
     name="hackernews",
     upstream="hn_algolia",
     key="rules",
     tasks={
         "window": Task(
-            "window", ("hn_points", "hn_stories"), "dated", "core", 100_000, 31, 3, cadence_days=1, lookback_days=3
+            "window",
+            ("hn_points", "hn_stories"),
+            "dated",
+            "core",
+            100_000,
+            31,
+            3,
+            cadence_days=1,
+            lookback_days=3,
+            span="windows",
+            price=_price,
         )
     },
     crawl=crawl,

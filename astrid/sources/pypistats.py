@@ -92,7 +92,17 @@ SOURCE: Final = Source(
     key="package",
     tasks={
         "overall": Task(
-            "overall", ("pypi_downloads",), "dated", "core", 10, DAYS_KEPT, 10, cadence_days=1, lookback_days=DAYS_KEPT
+            "overall",
+            ("pypi_downloads",),
+            "dated",
+            "core",
+            10,
+            DAYS_KEPT,
+            10,
+            cadence_days=1,
+            lookback_days=DAYS_KEPT,
+            span="since_missing",
+            probe=10,
         )
     },
     crawl=crawl,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final, Literal
@@ -20,8 +20,19 @@ PATIENCE: Final = 3
 costs its entity alone. Else one broken entity would take the others of its batch with it, night after night."""
 
 
+Span = Literal["lookback", "since_missing", "windows"]
+"""Which days a nightly batch asks for: always the same number back from the night's day; all from the first day that
+an entity lacks; or, for all entities at once, every range of days that any of them lacks."""
+
+
 def _any_entity(_: Entity) -> bool:
     return True
+
+
+def price_by_size(task: Task, entities: Sequence[Entity], days: int) -> float:
+    """Price a batch: by entity where a full one sends a request for each, else the same however full it is."""
+    one_each = task.requests_per_batch == task.entities_per_batch
+    return task.requests_per_batch * (len(entities) / task.entities_per_batch if one_each else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +43,10 @@ class Task:
     one batch holds, ``requests_per_batch`` and ``points_per_request`` what a full one is expected to cost.
     ``cadence_days`` says how often a night asks for an entity: 0 never (backfills only), 1 every night, 7 each entity
     once in seven nights; ``lookback_days`` how many days back such a batch asks for, the night's day included.
-    ``accepts`` says which of the source's entities the task is for.
+    ``span`` says which days such a batch asks for where that is not simply so many back; ``probe`` how many entities
+    are asked while the whole feed stands still, 0 for all of them.
+    ``accepts`` says which of the source's entities the task is for. ``price`` gives the requests that a batch of some
+    entities and days is expected to take.
     """
 
     name: str
@@ -45,7 +59,10 @@ class Task:
     points_per_request: int = 1
     cadence_days: int = 0
     lookback_days: int = 1
+    span: Span = "lookback"
+    probe: int = 0
     accepts: Callable[[Entity], bool] = _any_entity
+    price: Callable[[Task, Sequence[Entity], int], float] = price_by_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from astrid.store.embedded import EmbeddedServer, open_embedded
 from astrid.store.migrate import Migrated, check_version, migrate
 from astrid.store.rows import (
     CommitCounts,
+    CostRow,
     GapRow,
     IdentityRow,
     NoteRow,
@@ -40,6 +41,7 @@ from astrid.store.rows import (
 
 __all__ = [
     "CommitCounts",
+    "CostRow",
     "EmbeddedServer",
     "GapRow",
     "IdentityRow",
@@ -150,6 +152,19 @@ class Store:
         """Enter batches as planned and return how many were not there before; the run's planned sums grow with them."""
         return await pool.writing(self._pool, self._place, lambda c: runs.plan_batches(c, run_id, batches, now))
 
+    async def write_planned(self, run_id: int, planned: Mapping[tuple[str, str], tuple[int, int, float]]) -> None:
+        """Note what a run is planned to cost: (requests, points, hours) per (upstream, bucket)."""
+        await pool.writing(self._pool, self._place, lambda c: runs.write_planned(c, run_id, planned))
+
+    async def write_spent(self, run_id: int, spent: Mapping[tuple[str, str], tuple[int, int]]) -> None:
+        """Note what a run did cost: (requests, points) per (upstream, bucket)."""
+        await pool.writing(self._pool, self._place, lambda c: runs.write_spent(c, run_id, spent))
+
+    async def read_costs(self, run_ids: Sequence[int]) -> list[CostRow]:
+        """Return planned and spent per bucket of these runs, by run, upstream and bucket."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await runs.read_costs(connection, run_ids)
+
     async def open_batches(self, run_id: int) -> list[Batch]:
         """Return the batches of a run that are planned and not settled, by source and batch id."""
         async with pool.reading(self._pool, self._place) as connection:
@@ -215,10 +230,25 @@ class Store:
         async with pool.reading(self._pool, self._place) as connection:
             return await reads.read_open_gaps(connection, first, last)
 
-    async def read_waiting_gaps(self, first: date, last: date, asked_after: datetime) -> set[tuple[int, int, date]]:
-        """Return (metric_id, entity_id, day) of open gaps that need no new try: hopeless, or asked after a moment."""
+    async def read_waiting_gaps(
+        self, first: date, last: date, asked_after: datetime, unasked: str
+    ) -> set[tuple[int, int, date]]:
+        """Return (metric_id, entity_id, day) of open gaps that need no new try: hopeless, or asked after a moment.
+
+        ``unasked`` is the reason of gaps that stand for not having been asked at all.
+        """
         async with pool.reading(self._pool, self._place) as connection:
-            return await reads.read_waiting_gaps(connection, first, last, asked_after)
+            return await reads.read_waiting_gaps(connection, first, last, asked_after, unasked)
+
+    async def read_last_tries(self, first: date, last: date, unasked: str) -> list[tuple[int, int, bool, date]]:
+        """Return (metric_id, entity_id, retry, day): the last days that were asked for in vain, hopeless ones apart."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_last_tries(connection, first, last, unasked)
+
+    async def read_percentiles(self) -> dict[int, float]:
+        """Return the percentile, from 0 to 1, of every entity in the last published scores."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_percentiles(connection, METHOD_VERSION)
 
     async def read_gaps(self, slug: str) -> list[GapRow]:
         """Return every gap of an entity, healed ones too, by metric and day."""

@@ -43,11 +43,23 @@ async def read_open_gaps(connection: Connection, first: date, last: date) -> lis
 
 
 async def read_waiting_gaps(
-    connection: Connection, first: date, last: date, asked_after: datetime
+    connection: Connection, first: date, last: date, asked_after: datetime, unasked: str
 ) -> set[tuple[int, int, date]]:
     """See :meth:`astrid.store.Store.read_waiting_gaps`."""
-    rows = await connection.fetch(_SQL["read_waiting_gaps"], first, last, asked_after)
+    rows = await connection.fetch(_SQL["read_waiting_gaps"], first, last, asked_after, unasked)
     return {(row["metric_id"], row["entity_id"], row["day"]) for row in rows}
+
+
+async def read_last_tries(
+    connection: Connection, first: date, last: date, unasked: str
+) -> list[tuple[int, int, bool, date]]:
+    """See :meth:`astrid.store.Store.read_last_tries`."""
+    return [tuple(row) for row in await connection.fetch(_SQL["read_last_tries"], first, last, unasked)]
+
+
+async def read_percentiles(connection: Connection, method_version: str) -> dict[int, float]:
+    """See :meth:`astrid.store.Store.read_percentiles`."""
+    return dict(map(tuple, await connection.fetch(_SQL["read_percentiles"], method_version)))
 
 
 async def has_scores(connection: Connection, day: date, method_version: str) -> bool:

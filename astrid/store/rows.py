@@ -220,6 +220,20 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CostRow:
+    """What one run was planned to cost one bucket of an upstream, and what it did cost; None: nobody counted."""
+
+    run_id: int
+    upstream: str
+    bucket: str
+    planned_requests: int
+    planned_points: int
+    planned_hours: float
+    spent_requests: int | None
+    spent_points: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How many batches of a source stand in a state, and the requests that they took (planned: that they will take)."""
 

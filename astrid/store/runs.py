@@ -13,7 +13,7 @@ from astrid.errors import Malformed, StoreError
 from astrid.models import Batch
 from astrid.store.pool import Connection
 from astrid.store.queries import load_queries
-from astrid.store.rows import Progress, RunRow
+from astrid.store.rows import CostRow, Progress, RunRow
 from astrid.wire import decode_batch, encode_batch
 
 _SQL: Final = load_queries("runs")
@@ -62,6 +62,27 @@ async def plan_batches(connection: Connection, run_id: int, batches: Sequence[Ba
         requests, points = sum(b.requests for b in entered), sum(b.points for b in entered)
         await connection.execute(_SQL["grow_plan"], run_id, requests, points)
     return len(entered)
+
+
+async def write_planned(
+    connection: Connection, run_id: int, planned: Mapping[tuple[str, str], tuple[int, int, float]]
+) -> None:
+    """See :meth:`astrid.store.Store.write_planned`."""
+    columns = zip(*((*key, *cost) for key, cost in planned.items()), strict=True)
+    if planned:
+        await connection.execute(_SQL["write_planned"], run_id, *map(list, columns))
+
+
+async def write_spent(connection: Connection, run_id: int, spent: Mapping[tuple[str, str], tuple[int, int]]) -> None:
+    """See :meth:`astrid.store.Store.write_spent`."""
+    columns = zip(*((*key, *cost) for key, cost in spent.items()), strict=True)
+    if spent:
+        await connection.execute(_SQL["write_spent"], run_id, *map(list, columns))
+
+
+async def read_costs(connection: Connection, run_ids: Sequence[int]) -> list[CostRow]:
+    """See :meth:`astrid.store.Store.read_costs`."""
+    return [CostRow(**row) for row in await connection.fetch(_SQL["read_costs"], list(run_ids))]
 
 
 async def open_batches(connection: Connection, run_id: int) -> list[Batch]:

@@ -105,6 +105,16 @@ CREATE TABLE run (
     spent jsonb NOT NULL DEFAULT '{}'::jsonb,
     note text NOT NULL DEFAULT ''::text
 );
+CREATE TABLE run_cost (
+    run_id bigint NOT NULL,
+    upstream text NOT NULL,
+    bucket text NOT NULL,
+    planned_requests bigint NOT NULL DEFAULT 0,
+    planned_points bigint NOT NULL DEFAULT 0,
+    planned_hours double precision NOT NULL DEFAULT 0,
+    spent_requests bigint,
+    spent_points bigint
+);
 CREATE TABLE score (
     method_version text NOT NULL,
     day date NOT NULL,
@@ -245,12 +255,14 @@ ALTER TABLE observation_revision ADD CONSTRAINT observation_revision_pkey PRIMAR
 ALTER TABLE reconciliation ADD CONSTRAINT reconciliation_pkey PRIMARY KEY (entity_id, week);
 ALTER TABLE reconciliation ADD CONSTRAINT reconciliation_week_check CHECK ((EXTRACT(isodow FROM week) = (7)::numeric));
 ALTER TABLE run ADD CONSTRAINT run_pkey PRIMARY KEY (run_id);
+ALTER TABLE run_cost ADD CONSTRAINT run_cost_pkey PRIMARY KEY (run_id, upstream, bucket);
 ALTER TABLE score ADD CONSTRAINT score_pkey PRIMARY KEY (method_version, day, entity_id);
 ALTER TABLE score_component ADD CONSTRAINT score_component_pkey PRIMARY KEY (method_version, day, entity_id, metric_id);
 ALTER TABLE score_revision ADD CONSTRAINT score_revision_pkey PRIMARY KEY (method_version, day, entity_id, revision_id);
 ALTER TABLE gap ADD CONSTRAINT gap_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
 ALTER TABLE identity ADD CONSTRAINT identity_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
 ALTER TABLE reconciliation ADD CONSTRAINT reconciliation_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
+ALTER TABLE run_cost ADD CONSTRAINT run_cost_run_id_fkey FOREIGN KEY (run_id) REFERENCES run(run_id);
 ALTER TABLE score ADD CONSTRAINT score_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
 ALTER TABLE score_component ADD CONSTRAINT score_component_method_version_day_entity_id_fkey FOREIGN KEY (method_version, day, entity_id) REFERENCES score(method_version, day, entity_id) ON DELETE CASCADE;
 ALTER TABLE score_revision ADD CONSTRAINT score_revision_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
@@ -303,6 +315,10 @@ COMMENT ON TABLE run IS 'One run of the program; observations, scores and batche
 COMMENT ON COLUMN run.day IS 'The UTC day that the run is about';
 COMMENT ON COLUMN run.planned_points IS 'Rate-limit points of all planned batches';
 COMMENT ON COLUMN run.spent IS 'What was spent: bucket or source to a count of points or requests';
+COMMENT ON TABLE run_cost IS 'What a run was planned to cost and what it did cost, per upstream and budget bucket';
+COMMENT ON COLUMN run_cost.planned_hours IS 'Hours at the limits of the upstream';
+COMMENT ON COLUMN run_cost.spent_requests IS 'As the budgets counted them, repetitions included; NULL: nobody counted';
+COMMENT ON COLUMN run_cost.spent_points IS 'Points of the primary limit, as the answers stated them; NULL: nobody counted';
 COMMENT ON TABLE score IS 'The published score of a day; never altered, only superseded (score_revision)';
 COMMENT ON COLUMN score.score IS 'Momentum, 0..100; 50 = the median';
 COMMENT ON COLUMN score.lo IS 'Lower end of the 80 % interval, 0..100';

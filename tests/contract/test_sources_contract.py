@@ -20,8 +20,10 @@ from astrid.catalog import METRIC_BY_ID, METRIC_BY_NAME, ORIGIN_BY_ID
 from astrid.demo import NOT_RECORDED, TOKENS, demo_watchlist, simulated_settings
 from astrid.http import HttpFetcher, open_session
 from astrid.models import Batch, DeadLetter, Done, Gap, RetryIn, Split, Story
+from astrid.pipeline.asks import Missing
+from astrid.pipeline.backfill import plan_backfill
 from astrid.pipeline.crawl import handle_batch, lost_days
-from astrid.pipeline.plan import Missing, plan_backfill, plan_night
+from astrid.pipeline.plan import plan_night
 from astrid.pipeline.universe import Universe
 from astrid.runtime import credentials_of, local_exchanges
 from astrid.settings import load_settings
@@ -73,7 +75,7 @@ def batches_of(name: str, universe: Universe) -> list[Batch]:
     lacking = {i: frozenset({NIGHT}) for i in ids}
     newest = {i: NIGHT - timedelta(days=1) for i in ids}
     missing = Missing(NIGHT, dict.fromkeys(METRIC_BY_NAME, lacking), dict.fromkeys(METRIC_BY_NAME, newest))
-    night = plan_night(NIGHT, entities, missing, [name], NOT_RECORDED)
+    night = list(plan_night(NIGHT, entities, missing, [name], NOT_RECORDED).batches)
     past = plan_backfill(date(2025, 7, 1), NIGHT, entities, [name])
     chosen: list[Batch] = []
     for plan in (night, past):

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from astrid.catalog import METRIC_BY_NAME
 from astrid.models import Batch, Entity
-from astrid.pipeline.plan import (
-    HISTORY_DAYS,
-    HISTORY_SLICE,
-    HN_FINAL_DAYS,
-    PROBE,
-    PYPISTATS_DAYS,
-    STALE_FEED_DAYS,
-    Missing,
-    cost_plan,
-    is_due,
-    plan_backfill,
-    plan_night,
-)
+from astrid.pipeline.asks import STALE_FEED_DAYS, Missing, is_due
+from astrid.pipeline.backfill import PYPISTATS_DAYS, plan_backfill
+from astrid.pipeline.costs import cost_plan
+from astrid.pipeline.plan import LEFT_OUT, Plan
+from astrid.pipeline.plan import plan_night as plan_whole_night
+from astrid.pipeline.shares import share
 from astrid.sources import SOURCES, Task
 
+HISTORY = SOURCES["github"].tasks["history"]
+HISTORY_DAYS, HISTORY_SLICE = HISTORY.lookback_days, HISTORY.cadence_days
+HN_FINAL_DAYS = SOURCES["hackernews"].tasks["window"].lookback_days
+PROBE = SOURCES["pypistats"].tasks["overall"].probe
 DAY = date(2026, 3, 31)
 FIRST = DAY - timedelta(days=34)
 ALL = tuple(SOURCES)
@@ -49,6 +48,19 @@ def lacking(days: Mapping[str, Mapping[int, set[date]]], newest: Mapping[int, da
 
 def all_lack(count: int, day: date = DAY) -> Missing:
     return lacking({m: {n: {day} for n in range(count)} for m in METRICS}, {n: ago(1) for n in range(count)})
+
+
+def plan_night(
+    day: date,
+    entities: Mapping[str, Sequence[Entity]],
+    missing: Missing,
+    sources: Collection[str],
+    without: Collection[str] = (),
+) -> list[Batch]:
+    """Plan a night that is long enough for everything."""
+    plan = plan_whole_night(day, entities, missing, sources, without, hours=10_000)
+    assert not plan.left_out
+    return list(plan.batches)
 
 
 def of(batches: list[Batch], source: str, task: str | None = None) -> list[Batch]:
@@ -108,6 +120,7 @@ class TestNight:
         for n in range(HISTORY_SLICE):
             night = first + timedelta(days=n)
             missing = lacking({"github_stars_gained": {i: {night} for i in ids}})
+            missing = replace(missing, newest={"github_stars_gained": dict.fromkeys(ids, night - timedelta(days=1))})
             for batch in plan_night(night, made, missing, ("github",)):
                 seen.update(e.entity_id for e in batch.entities)
                 assert (batch.start, batch.end) == (night - timedelta(days=HISTORY_DAYS - 1), night)
@@ -253,18 +266,151 @@ class TestCost:
         assert 10_000 / 7 <= spent <= 10_000 / 7 * 1.02
 
     def test_sums_and_the_longest_window(self) -> None:
-        batches = plan_night(DAY, entities(700, known=False), all_lack(700), ALL)
-        costs = {c.source: c for c in cost_plan(batches, {"github": 1})}
-        assert list(costs) == ["github", "hackernews", "pypistats"]
-        assert costs["github"].requests == 7 * 2 + 100 + 5  # one look-up per 20 histories
-        assert costs["github"].points == costs["github"].requests
-        assert costs["github"].hours == pytest.approx(max(14 / 5000, 105 / 5000, 105 / 54_000))
-        assert costs["pypistats"].requests == 700
-        assert costs["pypistats"].hours == pytest.approx(700 / 1800)
+        read = {
+            "pypi_downloads": dict.fromkeys(range(700), ago(1)),
+            "github_stars_gained": dict.fromkeys(range(700), ago(1)),
+        }
+        batches = plan_night(DAY, entities(700, known=False), replace(all_lack(700), newest=read), ALL)
+        costs = {(c.upstream, c.bucket): c for c in cost_plan(batches, {"github": 1})}
+        assert list(costs) == [("github", "core"), ("github", "graphql"), ("hn_algolia", "core"), ("pypistats", "core")]
+        counts, history = costs["github", "graphql"], costs["github", "core"]
+        assert (counts.requests, counts.points) == (7 * 2, 7 * 2)
+        assert (history.requests, history.points) == (100 + 5, 100 + 5)  # one look-up per 20 histories
+        assert history.hours == pytest.approx(max(105 / 5000, 105 / 54_000))
+        assert costs["pypistats", "core"].requests == 700
+        assert costs["pypistats", "core"].hours == pytest.approx(700 / 1800)
         assert sum(c.batches for c in costs.values()) == len(batches)
 
     def test_more_tokens_take_less_time_and_none_is_like_one(self) -> None:
-        batches = of(plan_night(DAY, entities(300), all_lack(300), ALL), "github")
+        batches = of(plan_night(DAY, entities(300), all_lack(300), ALL), "github", "counts")
         hours = [cost_plan(batches, {"github": n})[0].hours for n in (0, 1, 4)]
         assert hours == pytest.approx([hours[1], hours[1], hours[1] / 4])
         assert cost_plan([], {}) == []
+
+
+class TestNightThatIsTooShort:
+    """The hours do not let through what is due."""
+
+    def plan(self, lacks: Missing, hours: float, count: int = 1000, **options: Any) -> Plan:
+        return plan_whole_night(DAY, entities(count), lacks, ALL, hours=hours, **options)
+
+    @given(st.floats(0.0, 0.6), st.integers(1, 900))
+    def test_what_is_due_is_asked_for_or_stands_in_the_ledger_and_nothing_takes_longer_than_the_night(
+        self, hours: float, count: int
+    ) -> None:
+        lacks = all_lack(count)
+        plan = self.plan(lacks, hours, count)
+        assert all(c.hours <= hours + 1e-9 for c in plan.costs)
+        due = {
+            (b.source, b.task, e.entity_id) for b in plan_night(DAY, entities(count), lacks, ALL) for e in b.entities
+        }
+        asked = {(b.source, b.task, e.entity_id) for b in plan.batches for e in b.entities}
+        waiting = {(g.entity_id, g.metric_id) for g in plan.left_out}
+        assert asked <= due
+        for source, task, entity_id in due - asked:
+            metrics = SOURCES[source].tasks[task].metrics
+            lacking = [m for m in metrics if lacks.of(m, entity_id)]
+            assert lacking
+            assert all((entity_id, METRIC_BY_NAME[m].metric_id) in waiting for m in lacking)
+        assert {g.reason for g in plan.left_out} <= {LEFT_OUT}
+        assert all(g.retry for g in plan.left_out)
+
+    def test_as_much_as_fits_is_asked_for(self) -> None:
+        plan = self.plan(all_lack(1000), 0.25)
+        assert sum(b.requests for b in of(list(plan.batches), "pypistats")) == 0.25 * 1800
+
+    def test_who_waited_longest_goes_first_and_value_makes_a_wait_count_double(self) -> None:
+        newest = {n: ago(1 + n % 5) for n in range(1000)}
+        lacks = replace(all_lack(1000), newest={"pypi_downloads": newest})
+        plan = self.plan(lacks, 200 / 1800)
+        assert {newest[e.entity_id] for b in of(list(plan.batches), "pypistats") for e in b.entities} == {ago(5)}
+        even = replace(lacks, newest={"pypi_downloads": dict.fromkeys(range(1000), ago(3))})
+        plan = self.plan(even, 10 / 1800, value=dict.fromkeys(range(990, 1000), 1.0))
+        assert {e.entity_id for b in of(list(plan.batches), "pypistats") for e in b.entities} == set(range(990, 1000))
+
+    def test_everyone_gets_a_turn_when_only_a_seventh_fits_and_the_valuable_twice_as_often(self) -> None:
+        count, turns = 140, Counter[int]()
+        newest = dict.fromkeys(range(count), ago(1))
+        valuable = set(range(20))
+        for n in range(140):
+            night = DAY + timedelta(days=n)
+            lacks = lacking({"pypi_downloads": {e: {night} for e in range(count)}}, newest)
+            lacks = replace(lacks, first=night - timedelta(days=34))
+            plan = plan_whole_night(
+                night, entities(count), lacks, ["pypistats"], hours=20 / 1800, value=dict.fromkeys(valuable, 1.0)
+            )
+            asked = {e.entity_id for b in plan.batches for e in b.entities}
+            assert len(asked) == 20
+            turns.update(asked)
+            newest = newest | dict.fromkeys(asked, night)
+        plain = [turns[e] for e in range(count) if e not in valuable]
+        assert min(plain) >= 140 * 20 / (count + len(valuable)) * 0.8
+        assert 1.6 <= min(turns[e] for e in valuable) / max(plain) <= 2.4
+
+    def test_who_never_answers_does_not_stand_before_everybody_else(self) -> None:
+        night = DAY
+        lacks = replace(
+            all_lack(100),
+            newest={"pypi_downloads": {e: ago(3) for e in range(1, 100)}},
+            tried={"pypi_downloads": {0: ago(1)}},
+        )
+        plan = plan_whole_night(night, entities(100), lacks, ["pypistats"], hours=99 / 1800)
+        assert 0 not in {e.entity_id for b in plan.batches for e in b.entities}
+
+    def test_a_missed_night_is_caught_up_with(self) -> None:
+        """Dated days that nobody asked for are asked for in the next night; weekly tasks whose turn was missed too."""
+        read = {
+            "pypi_downloads": dict.fromkeys(range(70), ago(4)),
+            "github_stars_gained": dict.fromkeys(range(70), ago(9)),
+        }
+        days = {ago(n) for n in range(4)}
+        lacks = lacking({m: dict.fromkeys(range(70), days) for m in METRICS})
+        plan = plan_whole_night(DAY, entities(70), replace(lacks, newest=read), ALL)
+        downloads = of(list(plan.batches), "pypistats")
+        assert {(b.start, b.end) for b in downloads} == {(ago(3), DAY)}
+        assert len({e.entity_id for b in of(list(plan.batches), "github", "history") for e in b.entities}) == 70
+        assert {(b.start, b.end) for b in of(list(plan.batches), "hackernews")} == {(ago(3), DAY)}
+
+    def test_snapshots_come_first_and_each_task_is_spread_over_its_class(self) -> None:
+        metrics = (*METRICS, "github_watchers", "github_commits")
+        lacks = lacking({m: {n: {DAY} for n in range(600)} for m in metrics}, dict.fromkeys(range(600), ago(1)))
+        order = [(b.source, b.task) for b in plan_whole_night(DAY, entities(600), lacks, ALL).batches]
+        timings = [SOURCES[s].tasks[t].timing for s, t in order]
+        assert timings == sorted(timings, key=["snapshot", "dated"].index)
+        for task in set(order):
+            places = [n for n, t in enumerate(order) if t == task]
+            same = [
+                n
+                for n, (s, t) in enumerate(order)
+                if SOURCES[s].tasks[t].timing == SOURCES[task[0]].tasks[task[1]].timing
+            ]
+            half = sum(1 for n in places if n < same[len(same) // 2])
+            assert abs(half - len(places) / 2) <= 1
+
+
+@given(
+    st.dictionaries(st.tuples(st.text("ab", max_size=2), st.text("cd", max_size=2)), st.floats(0, 10), max_size=6),
+    st.floats(0, 30),
+)
+def test_shares_are_max_min_fair(demand: dict[tuple[str, str], float], supply: float) -> None:
+    shares = share(demand, supply)
+    assert set(shares) == set(demand)
+    assert all(0 <= shares[k] <= demand[k] + 1e-9 for k in demand)
+    assert sum(shares.values()) == pytest.approx(min(supply, sum(demand.values())))
+    largest = max(shares.values(), default=0.0)
+    assert all(shares[k] >= min(demand[k], largest) - 1e-9 for k in demand), (
+        "who has less than another has all it needs"
+    )
+
+
+def test_snapshots_leave_dated_tasks_a_quarter() -> None:
+    metrics = ("github_stars", "github_watchers", "github_commits")
+    read = {"github_commits": dict.fromkeys(range(20_000), ago(8))}
+    lacks = replace(lacking({m: {n: {DAY} for n in range(20_000)} for m in metrics}), newest=read)
+    costs = Counter[str]()
+    plan = plan_whole_night(DAY, entities(20_000), lacks, ["github"], hours=0.1)
+    for batch in plan.batches:
+        costs[batch.task] += batch.points
+    assert costs["commits"] == pytest.approx(0.25 * 500, abs=2)
+    assert costs["counts"] + costs["totals"] == pytest.approx(0.75 * 500, abs=8)
+    assert costs["counts"] == pytest.approx(0.375 * 500, abs=8), "two tasks that want more than there is get the same"

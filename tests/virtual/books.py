@@ -126,13 +126,26 @@ class Books:
 
     # What ``astrid.pipeline.night.read_missing`` asks of the store
 
-    async def read_waiting_gaps(self, first: date, last: date, asked_after: datetime) -> set[Key]:
+    async def read_waiting_gaps(self, first: date, last: date, asked_after: datetime, unasked: str) -> set[Key]:
         """See :meth:`astrid.store.Store.read_waiting_gaps`."""
         return {
             key
             for key, (gap, at) in self.gaps.items()
-            if first <= gap.day <= last and (not gap.retry or at > asked_after)
+            if first <= gap.day <= last and (not gap.retry or (at > asked_after and gap.reason != unasked))
         }
+
+    async def read_last_tries(self, first: date, last: date, unasked: str) -> list[tuple[int, int, bool, date]]:
+        """See :meth:`astrid.store.Store.read_last_tries`."""
+        tries: dict[tuple[int, int, bool], date] = {}
+        for gap, _ in self.gaps.values():
+            if first <= gap.day <= last and gap.reason != unasked:
+                key = (gap.metric_id, gap.entity_id, gap.retry)
+                tries[key] = max(gap.day, tries.get(key, gap.day))
+        return [(*key, day) for key, day in tries.items()]
+
+    async def read_percentiles(self) -> dict[int, float]:
+        """Nobody is worth more than another."""
+        return {}
 
     async def read_missing(
         self, metric_id: int, entity_ids: npt.NDArray[np.int32], first: date, last: date

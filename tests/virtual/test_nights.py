@@ -11,6 +11,7 @@ from datetime import date
 import pytest
 
 from astrid.catalog import METRIC_BY_ID, ORIGIN_BY_ID
+from astrid.pipeline.plan import NIGHT_HOURS
 from tests.conftest import LONG, SEED
 from tests.virtual.books import Books
 from tests.virtual.year import CALM_YEAR, Year, foul, live, twin_of
@@ -64,6 +65,7 @@ def test_a_foul_year_loses_nothing_and_breaks_no_limit(seed: int) -> None:
     assert not wrong, f"seed {seed} (ASTRID_TEST_SEED={seed}): {len(wrong)} things are wrong, first {wrong[:5]}"
     assert year.nights > NIGHTS / 2
     assert year.faults, "a foul year without a fault shows nothing"
+    assert bool(year.left_out) == (foul(seed).hours < NIGHT_HOURS), "short nights leave some out, others nobody"
 
 
 def test_a_seed_replays_exactly() -> None:

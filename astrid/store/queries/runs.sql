@@ -42,3 +42,22 @@ WHERE run_id = $1 AND batch_id = $2
 
 -- name: count_attempt
 UPDATE batch SET attempts = attempts + 1, updated_at = $3 WHERE run_id = $1 AND batch_id = $2
+
+-- name: write_planned
+INSERT INTO run_cost (run_id, upstream, bucket, planned_requests, planned_points, planned_hours)
+SELECT $1, p.upstream, p.bucket, p.requests, p.points, p.hours
+FROM unnest($2::text[], $3::text[], $4::int8[], $5::int8[], $6::float8[]) AS p (upstream, bucket, requests, points, hours)
+ON CONFLICT (run_id, upstream, bucket) DO UPDATE
+SET planned_requests = excluded.planned_requests, planned_points = excluded.planned_points,
+    planned_hours = excluded.planned_hours
+
+-- name: write_spent
+INSERT INTO run_cost (run_id, upstream, bucket, spent_requests, spent_points)
+SELECT $1, p.upstream, p.bucket, p.requests, p.points
+FROM unnest($2::text[], $3::text[], $4::int8[], $5::int8[]) AS p (upstream, bucket, requests, points)
+ON CONFLICT (run_id, upstream, bucket) DO UPDATE
+SET spent_requests = excluded.spent_requests, spent_points = excluded.spent_points
+
+-- name: read_costs
+SELECT run_id, upstream, bucket, planned_requests, planned_points, planned_hours, spent_requests, spent_points
+FROM run_cost WHERE run_id = ANY ($1::int8[]) ORDER BY run_id, upstream COLLATE "C", bucket COLLATE "C"

@@ -1,0 +1,140 @@
+"""Who is asked tonight, and for which days: from what the tasks declare and what the store lacks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Final
+
+from astrid.models import Entity
+from astrid.sources.source import Source, Task
+
+STALE_FEED_DAYS: Final = 3
+"""A feed whose newest day is older than this stands still: it is probed, not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What the store lacks: per metric the days of each entity from ``first`` to the night's day.
+
+    ``newest`` is the last observed day per metric and entity (absent: never observed); ``asked`` who was asked in
+    vain for the night's day a moment ago. ``tried`` is the last day that an upstream gave no value for although it
+    was asked, ``refused`` the last one for which it said that there is none; both absent where there is no such day.
+    """
+
+    first: date
+    days: Mapping[str, Mapping[int, frozenset[date]]]
+    newest: Mapping[str, Mapping[int, date]]
+    asked: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    tried: Mapping[str, Mapping[int, date]] = field(default_factory=dict)
+    refused: Mapping[str, Mapping[int, date]] = field(default_factory=dict)
+
+    def of(self, metric: str, entity_id: int) -> frozenset[date]:
+        """Return the days on which this entity lacks this metric."""
+        return self.days.get(metric, {}).get(entity_id, frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The days from ``first`` to ``last`` (inclusive) that a task is asked for, and about whom."""
+
+    source: Source
+    task: Task
+    first: date
+    last: date
+    entities: tuple[Entity, ...]
+
+
+def find_asks(source: Source, task: Task, day: date, entities: Sequence[Entity], missing: Missing) -> list[Ask]:
+    """Return what the night of ``day`` asks of a task, by what the task declares; nothing if nothing is missing."""
+    accepted = [e for e in entities if task.accepts(e)]
+    if not task.cadence_days:
+        return []
+    if task.span == "windows":
+        return [Ask(source, task, *days, tuple(accepted)) for days in _windows(task, day, accepted, missing)]
+    due = _probed(task, day, [e for e in accepted if is_due(task, e.entity_id, day, missing)], missing)
+    if not due:
+        return []
+    earliest = day - timedelta(days=task.lookback_days - 1)
+    if task.span == "lookback":
+        return [Ask(source, task, earliest, day, tuple(due))]
+    groups: dict[date, list[Entity]] = {}
+    for entity in due:
+        groups.setdefault(_first_missing(task, entity.entity_id, earliest, missing), []).append(entity)
+    return [Ask(source, task, first, day, tuple(group)) for first, group in sorted(groups.items())]
+
+
+def is_due(task: Task, entity_id: int, day: date, missing: Missing) -> bool:
+    """Tell whether the night of ``day`` asks for an entity: it lacks the day, and its turn has come or was missed."""
+    lacking = [metric for metric in task.metrics if day in missing.of(metric, entity_id)]
+    if not lacking or task.cadence_days <= 1:
+        return bool(lacking)
+    answered = (
+        _latest(of.get(metric, {}).get(entity_id) for of in (missing.newest, missing.refused)) for metric in lacking
+    )
+    overdue = any(last is None or (day - last).days > task.cadence_days for last in answered)
+    return overdue or (entity_id + day.toordinal()) % task.cadence_days == 0
+
+
+def measure_staleness(task: Task, entity_id: int, day: date, missing: Missing) -> float:
+    """Return how many of its cadences ago a task last heard of, or asked for, an entity; at least one.
+
+    Who has never been asked waits since before the first day that is looked at. An answer without a value counts as
+    one, so that who never answers does not stand before everybody else for ever.
+    """
+    last = [
+        _latest(of.get(metric, {}).get(entity_id) for of in (missing.newest, missing.tried)) for metric in task.metrics
+    ]
+    never = missing.first - timedelta(days=1)
+    waited = max((day - (d or never)).days for d in last)
+    return max(waited / max(task.cadence_days, 1), 1.0)
+
+
+def _windows(task: Task, day: date, entities: Sequence[Entity], missing: Missing) -> list[tuple[date, date]]:
+    """Return the ranges of days that anybody lacks, and the last ones again; none if nobody lacks the night's day."""
+    lacking = {d for e in entities for d in missing.of(task.metrics[0], e.entity_id)}
+    if day not in lacking:
+        return []
+    again = {day - timedelta(days=n) for n in range(task.lookback_days)}
+    return list(_runs(sorted(lacking | again), task.days_per_batch))
+
+
+def _probed(task: Task, day: date, due: Sequence[Entity], missing: Missing) -> Sequence[Entity]:
+    """Take a rotating few if the whole feed stands still; asking for all of them would bring nothing new.
+
+    A probe that came back empty a moment ago stands for the whole feed.
+    """
+    newest = missing.newest.get(task.metrics[0], {})
+    if not task.probe or not newest or not due or (day - max(newest.values())).days <= STALE_FEED_DAYS:
+        return due
+    if missing.asked.get(task.metrics[0]):
+        return ()
+    turn = day.toordinal() * task.probe % len(due)
+    return (*due, *due)[turn : turn + min(task.probe, len(due))]
+
+
+def _first_missing(task: Task, entity_id: int, earliest: date, missing: Missing) -> date:
+    """Return the first day that an entity lacks; ``earliest``, all that there is, if it has none."""
+    metric = task.metrics[0]
+    if entity_id not in missing.newest.get(metric, {}):
+        return earliest
+    return max(earliest, min(missing.of(metric, entity_id), default=earliest))
+
+
+def _latest(days: Iterable[date | None]) -> date | None:
+    return max((d for d in days if d is not None), default=None)
+
+
+def _runs(days: Sequence[date], longest: int) -> Iterator[tuple[date, date]]:
+    """Join sorted days into ranges of consecutive days, none longer than ``longest``."""
+    start = previous = None
+    for day in days:
+        if start is None or previous is None:
+            start = day
+        elif (day - previous).days > 1 or (day - start).days >= longest:
+            yield start, previous
+            start = day
+        previous = day
+    if start is not None and previous is not None:
+        yield start, previous
