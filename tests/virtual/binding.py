@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import cast
+from typing import Literal, cast
 
 from astrid.catalog import METRIC_BY_NAME
-from astrid.models import Batch, Entity, Gap, Response
+from astrid.models import Entity, Response
 from astrid.pipeline import crawl
-from astrid.pipeline.crawl import lost_days
+from astrid.pipeline.asks import Missing
+from astrid.pipeline.plan import plan_night
 from astrid.simulators.simulation import Simulation
-from astrid.sources import BUDGETS
-from astrid.sources.source import days_between
+from astrid.sources import BUDGETS, SOURCES
 from astrid.store import Store
 from astrid.timeline import Timeline, night_start
 from tests.virtual.books import Books
@@ -25,14 +24,16 @@ from tests.virtual.worlds import FIRST_DAY, PAST_DAYS, make_world
 from tests.virtual.year import TOLERANCE_S, House, Life, Year, stormy, tokens_of
 
 REPOS = 500
-LOOKBACK_DAYS = 14
-GAINED = METRIC_BY_NAME["github_stars_gained"].metric_id
-NOT_ASKED = "not asked tonight: the budget of github ends"
+LIVE_USERS = 3
+PRIMARY = 5000
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What a binding night came to. ``limit`` is the sum of the limits of live users over all their windows."""
+    """What a binding night came to after its hours. ``limit`` is the sum of the limits of live users over all windows.
+
+    ``left_out`` is how many values the plan had no room for, ``wrong`` what is wrong once the night is over.
+    """
 
     points: int
     limit: int
@@ -42,6 +43,7 @@ class Spent:
     wrong: tuple[str, ...]
     requests: int
     faults: Mapping[str, int]
+    left_out: int
 
     @property
     def used(self) -> float:
@@ -49,70 +51,83 @@ class Spent:
         return self.points / (self.limit * (1 - self.reserve))
 
 
-def spend(hours: float, *, seed: int) -> Spent:
-    """Let one worker crawl star histories for ``hours``: five tokens, one dead, two of one user, every fault."""
+def spend(hours: float, *, seed: int, task: Literal["history", "totals"] = "history", quota: float = 1.0) -> Spent:
+    """Let one worker crawl a task of GitHub for ``hours``: five tokens, one dead, two of one user, every fault.
+
+    ``quota`` is what GitHub's hourly limits are multiplied by; the plan does not know of it.
+    """
     year = Year(seed, Books(random.Random(f"{seed} lapses"), 0.0))
     day = FIRST_DAY + timedelta(days=PAST_DAYS)
-    return run_virtual(_spend(year, hours), night_start(day).timestamp())
+    return run_virtual(_spend(year, hours, task, quota), night_start(day).timestamp())
 
 
-async def _spend(year: Year, hours: float) -> Spent:
+async def _spend(year: Year, hours: float, task_name: str, quota: float) -> Spent:
     world = make_world(year.seed, repos=REPOS, packages=1, nights=1)
-    scenario = stormy(year.seed)
-    simulation = Simulation(world, tokens_of(5), scenario=scenario, tolerance_s=TOLERANCE_S)
-    house = CountingHouse(year, simulation, random.Random(f"{year.seed} house"))
+    task = SOURCES["github"].tasks[task_name]
+    simulation = Simulation(
+        world, tokens_of(5), scenario=replace(stormy(year.seed), quota=quota), tolerance_s=TOLERANCE_S
+    )
+    house = CountingHouse(year, simulation, random.Random(f"{year.seed} house"), task.bucket)
     day = FIRST_DAY + timedelta(days=PAST_DAYS)
-    first = day - timedelta(days=LOOKBACK_DAYS - 1)
-    # A tenth more than three users can ask for; a repository stands for many entities, none is asked twice.
-    count = int(1.1 * 3 * 5000 * (int(hours) + 1))
+    # A tenth more than the plan has room for; a repository stands for many entities, each a project of its own.
+    points = task.price(task, [Entity(0, "", "R", ("",))] * task.entities_per_batch, 14) * task.points_per_request
+    windows = int(hours) + 1
+    count = int(1.1 * LIVE_USERS * PRIMARY * quota * windows / points * task.entities_per_batch)
     entities = [Entity(n, f"e{n}", "", (world.repos[n % REPOS].name,)) for n in range(1, count + 1)]
-    batches = [
-        Batch("github", "history", day, first, day, tuple(entities[n : n + 10]), requests=10, points=10)
-        for n in range(0, count, 10)
-    ]
+    lacking = {e.entity_id: frozenset({day}) for e in entities}
+    missing = Missing(day - timedelta(days=34), dict.fromkeys(task.metrics, lacking), {})
+    others = {f"github.{name}" for name in SOURCES["github"].tasks} - {f"github.{task_name}"}
+    plan = plan_night(
+        day, {"github": entities}, missing, ["github"], others, users={"github": LIVE_USERS}, hours=windows * quota
+    )
     house.answers = None  # an entity shares its repository with others; a 304 would make its answer free
-    year.books.plan(batches)
-    await house.broker.publish(batches)
-    fetch = house.fetcher("github", day, Life(), house.draw_of("binding"))
     timeline = Timeline(night_start(day), house.now_s())
+    year.books.plan(plan.batches)
+    year.books.enter(plan.left_out, timeline.at(house.now_s()))
+    await house.broker.publish(plan.batches)
+    fetch = house.fetcher("github", day, Life(), house.draw_of("binding"))
     books = cast(Store, year.books)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(hours * 3600):
-            await crawl.work("github", "binding#1", 0, house.broker, books, fetch.for_lane, timeline, house.now_s)
-    asked = {b.batch_id for b, state in year.books.batches.values() if state != "planned"}
-    rest = [b for b in batches if b.batch_id not in asked]
-    gaps: list[Gap] = [gap for batch in rest for gap in lost_days(batch, NOT_ASKED)]
-    year.books.enter(gaps, timeline.at(house.now_s()))
+    work = asyncio.ensure_future(
+        crawl.work("github", "binding#1", 0, house.broker, books, fetch.for_lane, timeline, house.now_s)
+    )
+    await asyncio.wait([work], timeout=hours * 3600)
+    wrong = ["the night was over before its hours were: its budget did not bind"] if work.done() else []
+    at_the_end = simulation.report()["upstreams"]["github"]
+    opened = {user: len(resets) for user, resets in house.windows.items()}
+    async with asyncio.timeout(6 * 3600):
+        await work
+    await fetch.close()
     report = simulation.report()["upstreams"]["github"]
-    points = sum(t["points"].get("core", 0) for t in report["tokens"].values())
-    windows = {user: len(resets) for user, resets in house.windows.items()}
-    wrong = [*year.books.wrong]
+    wrong += year.books.wrong
     wrong += [str(e) for t in report["tokens"].values() for e in t["convictions"]["examples"][:3]]
-    keys = {(GAINED, e.entity_id, d) for e in entities for d in days_between(first, day)}
-    known = year.books.values.keys() | year.books.gaps.keys()
-    if keys - known:
-        wrong.append(f"{len(keys - known)} days are neither in the store nor in the ledger")
+    metric_ids = [METRIC_BY_NAME[m].metric_id for m in task.metrics]
+    keys = {(m, e.entity_id, day) for m in metric_ids for e in entities}
+    lost = keys - (year.books.values.keys() | year.books.gaps.keys())
+    if lost:
+        wrong.append(f"{len(lost)} values are neither in the store nor in the ledger")
     return Spent(
-        points,
-        5000 * sum(windows.values()),
+        sum(t["points"].get(task.bucket, 0) for t in at_the_end["tokens"].values()),
+        round(PRIMARY * quota) * sum(opened.values()),
         BUDGETS["github"].reserve,
-        windows,
+        opened,
         report["convictions"],
         tuple(wrong),
         report["requests"],
         dict(report["faults"]),
+        len(plan.left_out),
     )
 
 
 class CountingHouse(House):
-    """A house that notes which primary windows its users opened, as the answers' headers tell them."""
+    """A house that notes which windows of a bucket its users opened, as the answers' headers tell them."""
 
-    def __init__(self, year: Year, simulation: Simulation, draw: random.Random) -> None:
+    def __init__(self, year: Year, simulation: Simulation, draw: random.Random, bucket: str) -> None:
         super().__init__(year, simulation, draw)
+        self.bucket = bucket
         self.windows: dict[str, set[str]] = {}
 
     def seen(self, token: str | None, response: Response) -> None:
         """Note the window of an answer; ends that differ by a second are one window's."""
         users = tokens_of(5)
-        if response.headers.get("x-ratelimit-resource") == "core" and token in users:
+        if response.headers.get("x-ratelimit-resource") == self.bucket and token in users:
             self.windows.setdefault(users[token].login, set()).add(response.headers["x-ratelimit-reset"])

@@ -45,6 +45,8 @@ WAY_S = 0.2
 TOLERANCE_S = 2 * WAY_S + 0.1
 """Nobody can obey a wait that is still on its way, with a request that is already on its own."""
 SHORT_HOURS = 0.005
+ODDITIES = ("renamed", "gone", "reoccupied", "gated", "private", "purged", "empty", "archived", "early", "ancient")
+"""What may be odd about a repository, or a model."""
 NIGHT_H = 23.0
 """A night that still works when the next begins does not end."""
 
@@ -80,7 +82,8 @@ def twin_of(weather: Weather) -> Weather:
 
 def stormy(seed: int) -> Scenario:
     """Return every fault of single requests at 2 % and every oddity of repositories at 2 %, and a dead token."""
-    return replace(SCENARIOS["faults"], seed=seed, dead_tokens=1, renamed=0.02, gone=0.02, reoccupied=0.02)
+    oddities = dict.fromkeys(ODDITIES, 0.02)
+    return replace(SCENARIOS["faults"], seed=seed, dead_tokens=1, late_week=True, **oddities)  # type: ignore[arg-type]
 
 
 @dataclass
