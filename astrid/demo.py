@@ -137,7 +137,8 @@ class Simulators:
 def demo_watchlist(world: World, folder: Path) -> Path:
     """Write the shipped watchlist without the repositories that the world has no series of; return the file.
 
-    Their packages and names stay tracked: the simulated GitHub would call a repository deleted that it only lacks.
+    The simulated GitHub would call a repository deleted that it only lacks. What the world knows of these projects,
+    packages and stories, stays tracked; a project of which it knows nothing is left out.
     """
     known = {name.lower() for repo in world.repos for name in (repo.name, *repo.former)}
     shipped = resources.files("astrid.watchlist").joinpath("projects.csv").read_text(encoding="utf-8")
@@ -149,7 +150,7 @@ def demo_watchlist(world: World, folder: Path) -> Path:
         writer.writeheader()
         for row in rows:
             if row["github"].lower() not in known:
-                if not row["pypi"] and not row["hn_names"] and not row["hn_urls"]:
+                if row["pypi"].split(" | ")[0] not in world.packages and not row["hn_names"] and not row["hn_urls"]:
                     continue
                 proofs = [p for p in row["evidence"].split(" | ") if "github" not in p.partition(" = ")[0]]
                 row |= {"github": "", "former_github": "", "evidence": " | ".join(proofs)}

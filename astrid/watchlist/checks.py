@@ -15,6 +15,7 @@ _REPO: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})/[A-Za-z0-9._-]{1,1
 _PYPI: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _NPM: Final = re.compile(r"(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*")
 _HUGGINGFACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_DOCKERHUB: Final = re.compile(r"(library|[a-z0-9]{2,255})/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*")
 _URL: Final = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(/[^/\s?#]+)*")
 _NAME: Final = re.compile(r"[^\W_].*[\w+]", re.DOTALL)
 
@@ -117,6 +118,10 @@ def _misspelt(project: Project) -> Iterator[tuple[str, str, str]]:
     for repo in project.huggingface:
         if not _HUGGINGFACE.fullmatch(repo):
             yield "huggingface", f"{repo!r} is no organisation or repository", "write organisation or organisation/name"
+    for image in project.dockerhub:
+        if not _DOCKERHUB.fullmatch(image) or len(image) > 255:
+            remedy = "write namespace/repository in lower case, library/name for an official image, without a tag"
+            yield "dockerhub", f"{image!r} is no repository", remedy
 
 
 def _weak_rules(project: Project) -> Iterator[tuple[str, str, str]]:

@@ -74,9 +74,12 @@ class TestShippedFile:
 
     def test_it_is_as_large_as_promised(self, shipped: tuple[Project, ...]) -> None:
         found = counts(shipped)
-        assert found.projects == len(shipped) >= 640
-        assert found.platforms["github"] >= 640
-        assert found.platforms["pypi"] >= 200
+        assert found.projects == len(shipped) >= 1000
+        assert found.platforms["github"] >= 1000
+        assert found.platforms["pypi"] >= 350
+        assert found.platforms["npm"] >= 60
+        assert found.platforms["dockerhub"] >= 25
+        assert found.platforms["huggingface"] >= 10
         assert min(found.categories.values()) >= 5
         assert found.categories["learning"] <= found.projects / 10
 
@@ -95,7 +98,7 @@ class TestShippedFile:
         codes = {
             code for row in re.findall(r"^\| (`.*?) \|", readme, re.MULTILINE) for code in re.findall("`(.*?)`", row)
         }
-        file_of_repo = re.compile(r"\S+\.(toml|py|cfg|json|md) of [\w.-]+/[\w.-]+")
+        file_of_repo = re.compile(r"\S+\.(toml|py|cfg|json|md|ya?ml) of [\w.-]+/[\w.-]+")
         for project in shipped:
             for key, text in project.evidence.items():
                 for source in text.split(" + "):
@@ -227,6 +230,10 @@ class TestChecks:
             ({"pypi": ("ollama", "ollama")}, "pypi", "is listed twice"),
             ({"npm": ("Ollama",)}, "npm", "is no package name"),
             ({"npm": ("ollama",)}, "npm", "has no evidence"),
+            ({"dockerhub": ("Ollama/ollama",)}, "dockerhub", "is no repository"),
+            ({"dockerhub": ("ollama",)}, "dockerhub", "is no repository"),
+            ({"dockerhub": ("ollama/ollama:latest",)}, "dockerhub", "is no repository"),
+            ({"dockerhub": ("ollama/ollama",)}, "dockerhub", "has no evidence"),
             ({"huggingface": ("a/b/c",)}, "huggingface", "is no organisation or repository"),
             ({"hn_urls": ("https://ollama.com",)}, "hn_urls", "is no URL prefix"),
             ({"hn_urls": ("www.ollama.com",)}, "hn_urls", "is no URL prefix"),
