@@ -67,6 +67,7 @@ ORIGINS: Final = (
     Origin(1, "github_graphql", 10, "GitHub GraphQL API, snapshot"),
     Origin(2, "github_stargazers_history", 10, "GitHub REST /stargazers/history"),
     Origin(3, "hn_algolia", 10, "Hacker News Search (Algolia)"),
+    Origin(4, "hn_firebase", 15, "Hacker News items (Firebase)"),
     Origin(5, "pypistats", 10, "pypistats.org, without mirrors"),
     Origin(6, "clickhouse_pypi", 20, "ClickHouse public copy of the PyPI download log"),
     Origin(7, "npm", 10, "npm download counts"),

@@ -194,8 +194,11 @@ class Observations:
         )
 
 
-Steps = Generator[Request, Response, Observations]
-"""What a source's ``crawl`` is: it yields requests, is sent responses, and returns observations."""
+Steps = Generator[Request | tuple[Request, ...], Any, Observations]
+"""What a source's ``crawl`` is: it yields requests, is sent responses, and returns observations.
+
+For one request it is sent its response; for several that may be under way at once, their responses in the same order.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ def _points(simulation: Simulation, batch: Batch) -> int:
     try:
         request = next(steps)
         while True:
+            assert isinstance(request, Request), "GitHub is asked one by one"
             response = simulation.respond(request, token=TOKEN, now=NOW, night=NIGHT)
             points += int(response.json()["data"]["rateLimit"]["cost"])
             request = steps.send(response)

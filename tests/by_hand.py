@@ -55,9 +55,10 @@ def run(
     try:
         request = next(steps)
         while True:
-            requests.append(request)
-            response = answers(request) if callable(answers) else next(given)  # type: ignore[arg-type]
-            request = steps.send(response)
+            several = request if isinstance(request, tuple) else (request,)
+            requests += several
+            responses = [answers(r) if callable(answers) else next(given) for r in several]  # type: ignore[arg-type]
+            request = steps.send(responses if isinstance(request, tuple) else responses[0])
     except StopIteration as stop:
         found = stop.value
     assert isinstance(found, Observations), "the source asked for more than was prepared"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
@@ -24,7 +24,20 @@ from astrid.errors import (
     TooLate,
     Unavailable,
 )
-from astrid.models import Batch, DeadLetter, Done, Fetch, Gap, Observations, Outcome, RetryIn, Split, Steps
+from astrid.models import (
+    Batch,
+    DeadLetter,
+    Done,
+    Fetch,
+    Gap,
+    Observations,
+    Outcome,
+    Request,
+    Response,
+    RetryIn,
+    Split,
+    Steps,
+)
 from astrid.sources import SOURCES
 from astrid.sources.source import Source, expected_gaps
 from astrid.store import Store
@@ -48,16 +61,32 @@ async def drive(steps: Steps, fetch: Fetch) -> tuple[Observations, int]:
     """Answer a source's requests until it returns; give its observations and how many requests it took."""
     requests = 0
     try:
-        request = next(steps)
+        asked = next(steps)
         while True:
-            response = await fetch(request)
-            requests += 1
-            request = steps.send(response)
+            if isinstance(asked, tuple):
+                responses = await _fetch_all(asked, fetch)
+                requests += len(asked)
+                asked = steps.send(responses)
+            else:
+                response = await fetch(asked)
+                requests += 1
+                asked = steps.send(response)
     except StopIteration as stop:
         observations: Observations = stop.value
         return observations, requests
     finally:
         steps.close()
+
+
+async def _fetch_all(requests: Sequence[Request], fetch: Fetch) -> list[Response]:
+    """Answer requests at once, as many as their budget lets; the first that fails ends the others."""
+    tasks = [asyncio.ensure_future(fetch(request)) for request in requests]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def handle_batch(batch: Batch, fetch: Fetch, now: Callable[[], datetime]) -> Outcome:
@@ -89,7 +118,7 @@ def react(batch: Batch, source: Source, error: SourceError) -> Outcome:
                 return DeadLetter(f"limited {MAX_PAUSES} times: {error}")
             return RetryIn(error.retry_after_s, str(error), pause=True)
         case TooLarge():
-            parts = split(batch)
+            parts = split(batch, by_days=source.tasks[batch.task].span == "windows")
             return Split(parts, str(error)) if parts else _again(batch, str(error))
         case TooLate() | EntityGone():
             gaps = expected_gaps(batch, source.tasks[batch.task], str(error), retry=False)
@@ -102,9 +131,12 @@ def react(batch: Batch, source: Source, error: SourceError) -> Outcome:
             assert_never(error)
 
 
-def split(batch: Batch) -> tuple[Batch, ...]:
-    """Halve a batch by its entities, or by its days if it has one entity; empty if it is one of each."""
-    if len(batch.entities) > 1:
+def split(batch: Batch, *, by_days: bool = False) -> tuple[Batch, ...]:
+    """Halve a batch by its entities, or by its days if it has one entity; empty if it is one of each.
+
+    ``by_days`` never halves the entities: a window costs the same for all of them as for one.
+    """
+    if len(batch.entities) > 1 and not by_days:
         middle = len(batch.entities) // 2
         halves = (batch.entities[:middle], batch.entities[middle:])
         return tuple(

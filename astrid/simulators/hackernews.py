@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 REACHABLE: Final = 1000
 GROWTH_S: Final = 3 * 86_400
 HOURLY: Final = Window("requests", 10_000, 3600.0)
+UNREADABLE: Final = 3
+"""Firebase counts items that it does not show yet."""
 _FILTER: Final = re.compile(r"(\w+)(<=|>=|!=|=|<|>)(-?\d+)")
 _ITEM: Final = re.compile(r"/v0/item/(\d+)\.json")
 
@@ -66,7 +68,9 @@ class Algolia(Upstream):
             return self.refuse(call, refusal)
         if call.request.method != "GET" or call.request.path not in ("/api/v1/search_by_date", "/api/v1/search"):
             return json_response(call, {"status": 404, "error": "Not Found"}, 404)
-        moment_s = reading_moment(call.night).timestamp()
+        if self.scenario.hn_search_down:
+            return Response(503, {"content-type": "text/html"}, b"<html><h1>503 Service Unavailable</h1></html>")
+        moment_s = reading_moment(call.night).timestamp() - self.scenario.hn_lag_s
         conditions = []
         for text in ",".join(v for k, v in call.request.params if k == "numericFilters").split(","):
             if not text.strip():
@@ -137,6 +141,7 @@ class Firebase(Upstream):
     def __init__(self, world: World, *, scenario: Scenario = CALM) -> None:
         super().__init__(world, Limits(), scenario)
         self._by_id = {s.story_id: s for s in world.stories}
+        self._ids = sorted(self._by_id)
         self._newest: tuple[date, int] | None = None
 
     def answer(self, call: Call) -> Response:
@@ -145,13 +150,15 @@ class Firebase(Upstream):
         if call.request.path == "/v0/maxitem.json":
             if self._newest is None or self._newest[0] != call.night:
                 ids = [s.story_id for s in self.world.stories if s.created_at <= moment]
-                self._newest = (call.night, max(ids, default=1))
+                self._newest = (call.night, max(ids, default=1) + UNREADABLE)
             return json_response(call, self._newest[1])
         match = _ITEM.fullmatch(call.request.path)
         if match is None:
             return json_response(call, {"error": "Permission denied"}, 401)
         story = self._by_id.get(int(match[1]))
-        if story is None or story.created_at > moment:
+        if story is None:
+            return json_response(call, self._filler(int(match[1]), moment.timestamp()))
+        if story.created_at > moment:
             return json_response(call, None)
         item: dict[str, Any] = {
             "by": author_of(story),
@@ -165,6 +172,32 @@ class Firebase(Upstream):
         if story.url:
             item["url"] = story.url
         return json_response(call, item)
+
+    def _filler(self, number: int, moment_s: float) -> dict[str, Any] | None:
+        """Make up what stands between two stories: comments, some deleted, some dead stories, some not there at all."""
+        after = bisect_left(self._ids, number)
+        if after == len(self._ids):
+            return None
+        later = self._by_id[self._ids[after]]
+        earlier = self._by_id[self._ids[after - 1]] if after else None
+        later_s = later.created_at.timestamp()
+        if earlier is None:
+            time_s = later_s - 4.0 * (later.story_id - number)
+        else:
+            share = (number - earlier.story_id) / (later.story_id - earlier.story_id)
+            time_s = earlier.created_at.timestamp() + share * (later_s - earlier.created_at.timestamp())
+        kind = number * 2_654_435_761 % 2**32 % 100
+        if kind < 3 or time_s > moment_s:
+            return None
+        item = {"id": number, "time": int(time_s), "by": f"user{number % 9999}"}
+        if kind < 6:
+            return {"id": number, "time": int(time_s), "type": "story", "deleted": True}
+        if kind < 9:
+            dead = later.url or "https://example.org"
+            return item | {"type": "story", "dead": True, "title": "[flagged]", "url": dead, "score": 40}
+        if kind < 10:
+            return item | {"type": "job", "title": "Somebody is hiring", "score": 1}
+        return item | {"type": "comment", "parent": number - 1, "text": "I <i>like</i> it &amp; use it."}
 
     def refuse(self, call: Call, refusal: Refusal) -> Response:
         """Answer 503; nothing here refuses, for no limit is stated."""

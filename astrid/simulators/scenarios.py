@@ -55,7 +55,8 @@ class Scenario:
     also from the past; ``empty`` ones have no commit, ``archived`` ones no new one; ``early`` ones have a star on the
     day before their creation; the histories of ``ancient`` ones fail. With ``late_week`` a history lacks its newest
     week until Tuesday. GitHub's hourly limits are multiplied by ``quota``, and last ``hour_s`` seconds; its ``date``
-    header is off by ``skew_s`` seconds.
+    header is off by ``skew_s`` seconds. With ``hn_search_down`` the search of Hacker News fails; it is ``hn_lag_s``
+    seconds behind Hacker News itself.
     """
 
     name: str
@@ -81,6 +82,8 @@ class Scenario:
     quota: float = 1.0
     hour_s: float = 3600.0
     skew_s: float = 0.0
+    hn_search_down: bool = False
+    hn_lag_s: float = 0.0
 
 
 CALM: Final = Scenario("calm", "no faults")
@@ -99,6 +102,8 @@ SCENARIOS: Final = {
         Scenario(
             "short_windows", "GitHub's windows of an hour last 2 minutes: resets in the run", quota=0.05, hour_s=120
         ),
+        Scenario("hn_search_down", "the search of Hacker News fails: 503 for everything", hn_search_down=True),
+        Scenario("hn_lag", "the search of Hacker News is 12 hours behind its items", hn_lag_s=43_200.0),
         Scenario("clock_skew", "the date header of GitHub is 10 minutes fast", skew_s=600.0),
         Scenario(
             "private", "2 % of the repositories are private for one night in seven (404, then back)", private=0.02

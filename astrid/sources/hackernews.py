@@ -1,7 +1,8 @@
 """Hacker News: every story of a window of days from Algolia, matched here against all projects at once.
 
-One window costs the same for ten projects and for ten thousand. A window with more hits than can be
-reached splits itself. Points go on changing for days, so the last days are read again each night.
+One window costs the same for ten projects and for ten thousand. A window with more hits than can be reached splits
+itself. Points go on changing for days, so the last days are read again each night. While the search fails the days are
+read item by item (:mod:`astrid.sources.hn_firebase`).
 Facts: Algolia's HN Search API page; at most 1,000 hits are reachable; only ``created_at_i`` filters.
 """
 
@@ -13,16 +14,18 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
-from astrid.errors import Malformed, Unavailable
+from astrid.errors import Malformed, TooLarge, Unavailable
 from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Entity, Observations, Request, Response, Steps, Story
-from astrid.sources.source import Source, Task, days_between
+from astrid.sources.hn_firebase import read_count, walk_items
+from astrid.sources.source import PATIENCE, Source, Task, days_between
 from astrid.watchlist.matching import StoryMatcher
 
 REACHABLE: Final = 1000
 POINTS: Final = METRIC_BY_NAME["hn_points"].metric_id
 STORIES: Final = METRIC_BY_NAME["hn_stories"].metric_id
 ALGOLIA: Final = ORIGIN_BY_NAME["hn_algolia"].origin_id
+FIREBASE: Final = ORIGIN_BY_NAME["hn_firebase"].origin_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,25 @@ def crawl(batch: Batch) -> Steps:
 
     An entity's ``names`` are its rules: ``url:`` prefixes and ``name:`` exact product names. A project
     without a story has the value 0: the window was read whole, or the batch fails.
+
+    A nightly batch that has failed :data:`~astrid.sources.source.PATIENCE` times is read from Firebase, day by day. A
+    backfill's waits for the search: its months would take weeks.
+
+    Raises
+    ------
+    TooLarge
+        If more than a day is to be read from Firebase.
     """
     stories: dict[int, Story] = {}
     first = datetime(batch.start.year, batch.start.month, batch.start.day, tzinfo=UTC)
     last = datetime(batch.end.year, batch.end.month, batch.end.day, tzinfo=UTC) + timedelta(days=1)
-    yield from _window(int(first.timestamp()), int(last.timestamp()), stories)
-    return count_stories(batch, stories)
+    if batch.attempt < PATIENCE or batch.lane != "nightly":
+        yield from _window(int(first.timestamp()), int(last.timestamp()), stories)
+        return count_stories(batch, stories, ALGOLIA)
+    if batch.start < batch.end:
+        raise TooLarge("the search fails, and Firebase is read one day at a time")
+    yield from walk_items(int(first.timestamp()), int(last.timestamp()), stories)
+    return count_stories(batch, stories, FIREBASE)
 
 
 def _window(first_s: int, end_s: int, stories: dict[int, Story]) -> Generator[Request, Response, None]:
@@ -121,16 +137,12 @@ def _story(hit: Any) -> Story | None:
         created_at,
         str(hit.get("title") or ""),
         str(hit.get("url") or ""),
-        _count(points),
-        _count(comments),
+        read_count(points),
+        read_count(comments),
     )
 
 
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
-
-
-def count_stories(batch: Batch, stories: dict[int, Story]) -> Observations:
+def count_stories(batch: Batch, stories: dict[int, Story], origin_id: int) -> Observations:
     """Sum points and stories per entity and UTC day of creation; every entity has every day."""
     matcher = StoryMatcher(_Rules.of(e) for e in batch.entities)
     ids = {e.slug: e.entity_id for e in batch.entities}
@@ -145,8 +157,8 @@ def count_stories(batch: Batch, stories: dict[int, Story]) -> Observations:
     for day in days_between(batch.start, batch.end):
         for entity in batch.entities:
             key = (entity.entity_id, day)
-            rows.append((entity.entity_id, POINTS, day, float(points.get(key, 0)), ALGOLIA))
-            rows.append((entity.entity_id, STORIES, day, float(counts.get(key, 0)), ALGOLIA))
+            rows.append((entity.entity_id, POINTS, day, float(points.get(key, 0)), origin_id))
+            rows.append((entity.entity_id, STORIES, day, float(counts.get(key, 0)), origin_id))
     return Observations.from_rows(rows)
 
 
