@@ -12,8 +12,9 @@ from starlette.responses import Response
 from api.series import DenseSeries
 from api.state import Board, Directory
 from astrid.catalog import METRIC_BY_ID
+from astrid.pipeline.canaries import DISCREPANT, MEANINGS
 from astrid.scoring.series import Flag
-from astrid.store import GapRow, NoteRow, ProjectRow, ScoreRow
+from astrid.store import CanaryRow, GapRow, NoteRow, ProjectRow, ReconciledWeek, ScoreRow
 
 
 def respond(body: Mapping[str, Any]) -> Response:
@@ -51,7 +52,7 @@ def score_body(row: ScoreRow) -> dict[str, Any]:
 
 
 def leaderboard_body(
-    board: Board, directory: Directory, category: str | None, limit: int, offset: int
+    board: Board, directory: Directory, verdicts: Sequence[CanaryRow], category: str | None, limit: int, offset: int
 ) -> dict[str, Any]:
     """Return a page of a day's ranking."""
     rows = board.of(category)
@@ -60,6 +61,7 @@ def leaderboard_body(
         "run_id": board.run_id,
         "as_of": board.as_of,
         "coverage": ranked_share(board, directory, category),
+        "held_out": violated_sources(verdicts),
         "calibrated": all(row.calibrated for row in rows),
         "method_version": board.rows[0].method_version,
         "total": len(rows),
@@ -69,6 +71,87 @@ def leaderboard_body(
             {"slug": row.slug, "name": row.name, "category": row.category, **score_body(row)}
             for row in rows[offset : offset + limit]
         ],
+    }
+
+
+def violated_sources(verdicts: Sequence[CanaryRow]) -> list[str]:
+    """Return the sources with a violated canary, each once."""
+    return list(dict.fromkeys(row.source for row in verdicts if row.state == "violated"))
+
+
+def canaries_body(verdicts: Sequence[CanaryRow]) -> dict[str, Any]:
+    """Return the verdicts of one night."""
+    judged = sum(row.state != "not judged" for row in verdicts)
+    return {
+        "day": verdicts[0].day if verdicts else None,
+        "run_id": max((row.run_id for row in verdicts), default=None),
+        "as_of": judged_at(verdicts),
+        "coverage": judged / len(verdicts) if verdicts else 0.0,
+        "violated": violated_sources(verdicts),
+        "items": [
+            {
+                "source": row.source,
+                "canary": row.name,
+                "meaning": MEANINGS.get(row.name, ""),
+                "state": row.state,
+                "value": row.value,
+                "low": row.low,
+                "high": row.high,
+                "reason": row.reason,
+                "first_day": row.first_day,
+                "since": row.since,
+            }
+            for row in verdicts
+        ],
+    }
+
+
+def judged_at(verdicts: Sequence[CanaryRow]) -> datetime | None:
+    """Return when a night's verdicts were given; None without any."""
+    return max((row.judged_at.astimezone(UTC) for row in verdicts), default=None)
+
+
+def week_body(week: ReconciledWeek) -> dict[str, Any]:
+    """Return one compared week."""
+    return {
+        "week": week.week,
+        "history_total": week.history_total,
+        "snapshot_delta": week.snapshot_delta,
+        "difference": week.difference,
+        "discrepant": week.difference > DISCREPANT,
+    }
+
+
+def project_reconciliation_body(
+    slug: str, weeks: Sequence[ReconciledWeek], verdicts: Sequence[CanaryRow]
+) -> dict[str, Any]:
+    """Return the compared weeks of one project."""
+    span = (weeks[-1].week - weeks[0].week).days // 7 + 1 if weeks else 0
+    return {
+        "slug": slug,
+        "as_of": judged_at(verdicts),
+        "coverage": len(weeks) / span if span else 0.0,
+        "tolerance": DISCREPANT,
+        "weeks": [week_body(week) for week in weeks],
+    }
+
+
+def reconciliation_body(
+    weeks: Sequence[ReconciledWeek], verdicts: Sequence[CanaryRow], tracked: int, limit: int, offset: int
+) -> dict[str, Any]:
+    """Return a page of compared weeks, the largest difference first."""
+    ordered = sorted(weeks, key=lambda w: (-w.difference, w.slug, w.week))
+    return {
+        "first_week": min((w.week for w in weeks), default=None),
+        "last_week": max((w.week for w in weeks), default=None),
+        "as_of": judged_at(verdicts),
+        "coverage": min(1.0, len({w.slug for w in weeks}) / tracked) if tracked else 0.0,
+        "tolerance": DISCREPANT,
+        "total": len(weeks),
+        "discrepant": sum(w.difference > DISCREPANT for w in weeks),
+        "limit": limit,
+        "offset": offset,
+        "items": [{"slug": w.slug, "name": w.name, **week_body(w)} for w in ordered[offset : offset + limit]],
     }
 
 

@@ -17,7 +17,7 @@ from api.instruments import Instruments
 from api.pages.rendering import render_problem
 from api.parameters import refused
 from api.problems import METHOD, NOT_FOUND, Problem, problem_of
-from api.routes import leaderboard, operations, pages, projects
+from api.routes import canaries, leaderboard, operations, pages, projects
 from api.schemas import ProblemAnswer
 from api.state import State
 from astrid import __version__
@@ -84,7 +84,7 @@ def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.astrid = state
-    for module in (leaderboard, projects, operations, pages):
+    for module in (leaderboard, projects, canaries, operations, pages):
         app.include_router(module.router)
     app.mount("/static", pages.STATIC, name="static")
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES)

@@ -42,6 +42,9 @@ Offset = Annotated[int, Query(ge=0, le=OFFSET_MAX, description="Items to pass ov
 Day = Annotated[
     date | None, _Parsed, Query(description="A scored UTC day; without it, the last one", examples=["2026-03-31"])
 ]
+Night = Annotated[
+    date | None, _Parsed, Query(description="A judged UTC day; without it, the last one", examples=["2026-03-31"])
+]
 Metric = Annotated[
     str, Query(max_length=100, description="A metric of the catalogue, see /docs#metrics", examples=["github_stars"])
 ]

@@ -67,6 +67,10 @@ class Leaderboard(Answer):
     coverage: Fraction = Field(
         description="Share of the tracked projects (of the category asked for) that are ranked that day"
     )
+    held_out: list[str] = Field(
+        description="Sources whose canary was violated that night: what they wrote is kept out of these scores",
+        examples=[["pypistats"]],
+    )
     calibrated: bool = Field(description="Whether every interval of the answer is calibrated")
     method_version: str = Field(description="Version of the scoring method")
     total: int = Field(description="Ranked projects of the category asked for; `items` is a part of them")
@@ -190,6 +194,74 @@ class Project(Answer):
     metrics: list[MetricItem]
     gaps: list[GapItem]
     notes: list[Note]
+
+
+class CanaryItem(Answer):
+    """What one canary said of one source."""
+
+    source: str = Field(examples=["pypistats"])
+    canary: str = Field(examples=["freshness"])
+    meaning: str = Field(description="What it measures")
+    state: str = Field(description="ok, violated, or not judged (too little to go by)")
+    value: float | None = Field(description="What was measured; null = not judged")
+    low: float | None = Field(description="Sound from here on; null = no lower bound")
+    high: float | None = Field(description="Sound up to here; null = no upper bound")
+    reason: str = Field(examples=["0% of 212 series have a value of the last 7 days; the newest is of 2026-02-28"])
+    first_day: date = Field(description="While violated, what the source wrote from here to `day` enters no score")
+    since: date | None = Field(description="First night of a violation that lasts; null = not violated")
+
+
+class Canaries(Answer):
+    """Whether the upstreams kept their contracts, on one night."""
+
+    day: date | None = Field(description="The night's UTC day; null = no night has been judged yet")
+    run_id: int | None = Field(description="The run that judged it")
+    as_of: datetime | None = Field(description="When it was judged (UTC)")
+    coverage: Fraction = Field(description="Share of the canaries that could be judged")
+    violated: list[str] = Field(description="Sources with a violated canary")
+    items: list[CanaryItem] = Field(description="By source and canary")
+
+
+class ReconciledWeekItem(Answer):
+    """One week of stars by two witnesses."""
+
+    week: date = Field(description="Sunday of the UTC week")
+    history_total: float = Field(description="Stars given in the week, by GitHub's history of stars that still stand")
+    snapshot_delta: float = Field(description="Difference of the snapshots at the ends of the week")
+    difference: float = Field(description="|history − snapshots| over the larger of both and 10")
+    discrepant: bool = Field(description="Whether the difference is larger than `tolerance`")
+
+
+class ProjectReconciliation(Answer):
+    """Snapshots of one project held against GitHub's star history, week by week."""
+
+    slug: str
+    as_of: datetime | None = Field(description="When the last night compared (UTC)")
+    coverage: Fraction = Field(description="Compared weeks over the weeks from the first to the last of them")
+    tolerance: float = Field(description="Differences up to here are usual")
+    weeks: list[ReconciledWeekItem] = Field(description="Oldest first")
+
+
+class ReconciliationItem(ReconciledWeekItem):
+    """One week of one project."""
+
+    slug: str
+    name: str
+
+
+class ReconciliationList(Answer):
+    """The latest compared weeks of all projects, the largest differences first."""
+
+    first_week: date | None = Field(description="Sunday of the earliest week; null = nothing was compared yet")
+    last_week: date | None = Field(description="Sunday of the latest week")
+    as_of: datetime | None = Field(description="When the last night compared (UTC)")
+    coverage: Fraction = Field(description="Share of the tracked projects of which a week could be compared")
+    tolerance: float = Field(description="Differences up to here are usual")
+    total: int = Field(description="Compared project-weeks; `items` is a part of them")
+    discrepant: int = Field(description="Those that differ by more than `tolerance`")
+    limit: int
+    offset: int
+    items: list[ReconciliationItem] = Field(description="The largest difference first")
 
 
 class Health(Answer):

@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
 
 from api.problems import NOT_SCORED, UNKNOWN_CATEGORY, UNKNOWN_PROJECT, Problem, remedy_of, suggest
 from astrid.settings import Settings
-from astrid.store import ProjectRow, ScoreRow, Store
+from astrid.store import CanaryRow, ProjectRow, ReconciledWeek, ScoreRow, Store
 from astrid.timeline import night_of
 
 T = TypeVar("T")
@@ -23,6 +23,9 @@ KEEP_S: Final = 5.0
 
 KEPT_MAX: Final = 16
 RANKED_MAX: Final = 1_000_000
+
+COMPARED_DAYS: Final = 41
+"""The latest compared weeks are those with a Sunday in so many days up to the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,19 @@ class State:
                 remedy=f"The last scored day is {last}." if last else "Run `astrid nightly`, or `astrid demo`.",
             )
         return board
+
+    async def verdicts(self, day: date | None = None) -> list[CanaryRow]:
+        """Return what the canaries said on the night of a day (None: of the last judged one); empty if unjudged."""
+        return await self.keep(("verdicts", day), KEEP_S, lambda: self.store.read_canaries(day))
+
+    async def compared_weeks(self) -> list[ReconciledWeek]:
+        """Return the latest compared weeks of all projects."""
+        last = await self.last_day()
+
+        async def read() -> list[ReconciledWeek]:
+            return await self.store.read_reconciled_weeks(last - timedelta(days=COMPARED_DAYS - 1), last)
+
+        return await self.keep(("weeks", last), KEEP_S, read)
 
     async def last_day(self) -> date:
         """Return the last day worth asking for: the last that is over, or a later one that is scored."""

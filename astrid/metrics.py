@@ -29,10 +29,21 @@ PROJECTS: Final = Gauge("astrid_projects", "Projects on the watchlist.", registr
 OPEN_GAPS: Final = Gauge(
     "astrid_open_gaps", "Expected values that have not come, by source.", ["source"], registry=REGISTRY
 )
+CANARY_VIOLATED: Final = Gauge(
+    "astrid_canary_violated",
+    "1 while an upstream breaks the contract that this canary watches, else 0.",
+    ["source", "canary"],
+    registry=REGISTRY,
+)
+DISCREPANT: Final = Gauge(
+    "astrid_reconciliation_discrepant",
+    "Project-weeks of the last compared ones in which snapshots and history differ, by source.",
+    ["source"],
+    registry=REGISTRY,
+)
 
 BATCHES_TOTAL: Final = ("astrid_batches_total", "Batches planned in the current run, by source.")
 BATCHES_DONE: Final = ("astrid_batches_done", "Batches of the current run that have ended, by source.")
-TOKENS_DEAD: Final = ("astrid_tokens_dead", "Tokens that the upstream refuses for good, by upstream.")
 TOKENS_QUARANTINED: Final = (
     "astrid_tokens_quarantined",
     "Tokens in quarantine because the upstream refuses them, by upstream.",

@@ -152,6 +152,11 @@ def print_result(console: Console, result: RunResult) -> None:
         f"Night of {result.day}: {result.state}; {sum(result.batches.values())} batches, {result.ranked} projects "
         f"ranked, {result.open_gaps} gaps."
     )
+    for source in result.violated:
+        console.print(
+            f"The upstream of {source} breaks its contract: what it wrote is kept out of the scores; why: /v1/canaries",
+            style="bold red",
+        )
     if result.costs:
         console.print(spent_table(result.costs))
 

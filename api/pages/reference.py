@@ -12,6 +12,8 @@ from astrid.catalog import METRICS, ORIGINS
 TRY: Final = {
     "/v1/leaderboard": "/v1/leaderboard?limit=10",
     "/v1/projects": "/v1/projects?limit=10",
+    "/v1/canaries": "/v1/canaries",
+    "/v1/reconciliation": "/v1/reconciliation?limit=10",
     "/healthz": "/healthz",
     "/readyz": "/readyz",
     "/metrics": "/metrics",

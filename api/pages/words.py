@@ -38,6 +38,9 @@ METRICS: Final[Mapping[str, Words]] = {
     "hn_points": Words("Hacker News points", "HN", "points of the stories about the project, by the day of the story"),
     "hn_stories": Words("Hacker News stories", "HN stories", "stories about the project, by the day of the story"),
     "pypi_downloads": Words("PyPI downloads", "PyPI", "downloads of its Python packages, without mirrors"),
+    "pypi_downloads_with_mirrors": Words(
+        "PyPI downloads with mirrors", "PyPI+", "downloads of its Python packages, those by mirrors included"
+    ),
     "npm_downloads": Words("npm downloads", "npm", "downloads of its npm package"),
     "huggingface_downloads": Words("Hugging Face downloads", "HF", "downloads of its model so far"),
     "huggingface_downloads_30d": Words(
@@ -46,6 +49,16 @@ METRICS: Final[Mapping[str, Words]] = {
     "huggingface_likes": Words("Hugging Face likes", "HF likes", "likes of its model"),
     "dockerhub_pulls": Words("Docker pulls", "pulls", "pulls of its image so far"),
     "dockerhub_stars": Words("Docker Hub stars", "Docker stars", "stars of its image"),
+}
+
+SOURCES: Final[Mapping[str, str]] = {
+    "github": "GitHub",
+    "hackernews": "Hacker News",
+    "pypistats": "PyPI downloads",
+    "npm": "npm",
+    "huggingface": "Hugging Face",
+    "dockerhub": "Docker Hub",
+    "depsdev": "deps.dev",
 }
 
 FLAGS: Final[Mapping[str, str]] = {

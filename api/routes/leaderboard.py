@@ -20,8 +20,10 @@ async def read_leaderboard(
     """The ranking of a day: who grows, how sure that is, and what drives it.
 
     `coverage` is the share of the tracked projects that are ranked that day. Each `contributions` adds up to
-    `score` − 50. Intervals say by `calibrated` whether they were checked against realised errors.
+    `score` − 50. Intervals say by `calibrated` whether they were checked against realised errors. `held_out` names the
+    sources that broke their contract that night, see `/v1/canaries`.
     """
     directory = await state.directory()
     directory.tracked(category)
-    return respond(leaderboard_body(await state.board(day), directory, category, limit, offset))
+    board = await state.board(day)
+    return respond(leaderboard_body(board, directory, await state.verdicts(board.day), category, limit, offset))

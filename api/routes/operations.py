@@ -12,11 +12,12 @@ from starlette.responses import Response
 from api.answers import respond
 from api.problems import NOT_READY, Problem
 from api.schemas import Health, Readiness, problem_responses
-from api.state import Shared, State
+from api.state import COMPARED_DAYS, Shared, State
 from astrid import __version__
 from astrid.catalog import METRIC_BY_ID, METRICS
 from astrid.errors import StoreError
-from astrid.metrics import OPEN_GAPS, PROJECTS, REGISTRY, SCORED_DAY
+from astrid.metrics import CANARY_VIOLATED, DISCREPANT, OPEN_GAPS, PROJECTS, REGISTRY, SCORED_DAY
+from astrid.pipeline import canaries
 from astrid.store import check_version
 from astrid.timeline import night_of
 
@@ -83,3 +84,7 @@ async def set_gauges(state: State) -> None:
         SCORED_DAY.set(datetime.combine(scored, time(), UTC).timestamp())
     for source, count in open_by_source.items():
         OPEN_GAPS.labels(source).set(count)
+    for row in await store.read_canaries():
+        CANARY_VIOLATED.labels(row.source, row.name).set(row.state == "violated")
+    weeks = await store.read_reconciled_weeks(last - timedelta(days=COMPARED_DAYS - 1), last)
+    DISCREPANT.labels("github").set(sum(week.difference > canaries.DISCREPANT for week in weeks))

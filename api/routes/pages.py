@@ -15,6 +15,7 @@ from api.pages.leaderboard import leaderboard_page
 from api.pages.project import RANGES, project_page
 from api.pages.reference import reference_page
 from api.pages.rendering import HERE, render
+from api.pages.upstreams import upstreams_section
 from api.parameters import Category, Day, Offset
 from api.reading import read_board, read_whole_project
 from api.series import read_notes
@@ -48,9 +49,12 @@ async def show_leaderboard(state: Shared, category: Category = None, offset: Off
     directory.tracked(category or None)
     board = await (state.board(day) if day else read_board(state))
     notes = [note for metric in METRICS for note in await read_notes(state, metric)]
+    verdicts = await state.verdicts(board.day if board else None)
+    over = night_of(state.now())
     return render(
         "leaderboard.html",
-        **leaderboard_page(directory, board, notes, night_of(state.now()), category or None, offset, day, address),
+        **leaderboard_page(directory, board, notes, over, category or None, offset, day, address),
+        **upstreams_section(verdicts, await state.compared_weeks()),
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.answers import project_body, projects_body, respond, series_body
+from api.answers import project_body, project_reconciliation_body, projects_body, respond, series_body
 from api.parameters import Category, End, Limit, Metric, Offset, Slug, Start
 from api.reading import read_board, read_whole_project
-from api.schemas import Project, Projects, Series, problem_responses
+from api.schemas import Project, ProjectReconciliation, Projects, Series, problem_responses
 from api.series import metric_named, read_dense
 from api.state import Shared
 
@@ -26,6 +26,17 @@ async def list_projects(state: Shared, category: Category = None, limit: Limit =
 async def read_project(state: Shared, slug: Slug) -> Response:
     """One project: what upstreams call it, its last score, the metrics it has, and what is missing."""
     return respond(project_body(*await read_whole_project(state, slug)))
+
+
+@router.get("/{slug}/reconciliation", response_model=ProjectReconciliation, responses=problem_responses(404, 422, 503))
+async def read_project_reconciliation(state: Shared, slug: Slug) -> Response:
+    """Star snapshots of one project held against GitHub's star history, week by week.
+
+    The history counts stars that still stand, by the day on which they were given; snapshots also see stars taken back.
+    """
+    project = (await state.directory()).project(slug)
+    weeks = await state.store.read_reconciliation(project.slug)
+    return respond(project_reconciliation_body(project.slug, weeks, await state.verdicts()))
 
 
 @router.get("/{slug}/series", response_model=Series, responses=problem_responses(404, 422, 503))

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from astrid.models import Entity
+from astrid.sources import SOURCES
 from astrid.sources.source import Source, Task
 
 STALE_FEED_DAYS: Final = 3
@@ -21,6 +22,7 @@ class Missing:
     ``newest`` is the last observed day per metric and entity (absent: never observed); ``asked`` who was asked in
     vain for the night's day a moment ago. ``tried`` is the last day that an upstream gave no value for although it
     was asked, ``refused`` the last one for which it said that there is none; both absent where there is no such day.
+    ``feeds`` is the last day that an origin stated a metric for anybody.
     """
 
     first: date
@@ -29,6 +31,7 @@ class Missing:
     asked: Mapping[str, frozenset[int]] = field(default_factory=dict)
     tried: Mapping[str, Mapping[int, date]] = field(default_factory=dict)
     refused: Mapping[str, Mapping[int, date]] = field(default_factory=dict)
+    feeds: Mapping[tuple[str, str], date] = field(default_factory=dict)
 
     def of(self, metric: str, entity_id: int) -> frozenset[date]:
         """Return the days on which this entity lacks this metric."""
@@ -49,7 +52,7 @@ class Ask:
 def find_asks(source: Source, task: Task, day: date, entities: Sequence[Entity], missing: Missing) -> list[Ask]:
     """Return what the night of ``day`` asks of a task, by what the task declares; nothing if nothing is missing."""
     accepted = [e for e in entities if task.accepts(e)]
-    if not task.cadence_days:
+    if not task.cadence_days or (task.relieves and not stands_still(_task_of(task.relieves), day, missing)):
         return []
     if task.span == "windows":
         return [Ask(source, task, *days, tuple(accepted)) for days in _windows(task, day, accepted, missing)]
@@ -61,7 +64,9 @@ def find_asks(source: Source, task: Task, day: date, entities: Sequence[Entity],
         return [Ask(source, task, earliest, day, tuple(due))]
     groups: dict[date, list[Entity]] = {}
     for entity in due:
-        groups.setdefault(_first_missing(task, entity.entity_id, earliest, missing), []).append(entity)
+        whole = task.reread_days and (entity.entity_id + day.toordinal()) % task.reread_days == 0
+        first = earliest if whole else _first_missing(task, entity.entity_id, earliest, missing)
+        groups.setdefault(first, []).append(entity)
     return [Ask(source, task, first, day, tuple(group)) for first, group in sorted(groups.items())]
 
 
@@ -91,6 +96,17 @@ def measure_staleness(task: Task, entity_id: int, day: date, missing: Missing) -
     return max(waited / max(task.cadence_days, 1), 1.0)
 
 
+def stands_still(task: Task, day: date, missing: Missing) -> bool:
+    """Tell whether a task's whole feed has had nothing new for days; not so if it never had anything."""
+    newest = missing.feeds.get((task.metrics[0], task.origin))
+    return newest is not None and (day - newest).days > STALE_FEED_DAYS
+
+
+def _task_of(name: str) -> Task:
+    source, _, task = name.partition(".")
+    return SOURCES[source].tasks[task]
+
+
 def _windows(task: Task, day: date, entities: Sequence[Entity], missing: Missing) -> list[tuple[date, date]]:
     """Return the ranges of days that anybody lacks, and the last ones again; none if nobody lacks the night's day."""
     lacking = {d for e in entities for d in missing.of(task.metrics[0], e.entity_id)}
@@ -105,8 +121,7 @@ def _probed(task: Task, day: date, due: Sequence[Entity], missing: Missing) -> S
 
     A probe that came back empty a moment ago stands for the whole feed.
     """
-    newest = missing.newest.get(task.metrics[0], {})
-    if not task.probe or not newest or not due or (day - max(newest.values())).days <= STALE_FEED_DAYS:
+    if not task.probe or not due or not stands_still(task, day, missing):
         return due
     if missing.asked.get(task.metrics[0]):
         return ()

@@ -13,11 +13,12 @@ from typing import Final
 
 from astrid import METHOD_VERSION
 from astrid.broker import Broker
-from astrid.catalog import METRIC_BY_ID, METRICS
+from astrid.catalog import METRIC_BY_ID, METRICS, ORIGIN_BY_ID
 from astrid.errors import StoreError
 from astrid.pipeline.asks import Missing
 from astrid.pipeline.backfill import plan_backfill
 from astrid.pipeline.costs import cost_plan
+from astrid.pipeline.inspection import inspect_night, list_violated
 from astrid.pipeline.plan import LEFT_OUT, NIGHT_HOURS, Plan, plan_night
 from astrid.pipeline.universe import Universe
 from astrid.sources import SOURCES
@@ -34,6 +35,9 @@ STALLED_S: Final = 120.0
 HEAL_DAYS: Final = 35
 """How far back a night looks for missing days; older ones are a backfill's work."""
 
+FEED_DAYS: Final = 180
+"""How far back the newest day of a feed is looked for."""
+
 RETRY_AFTER: Final = timedelta(minutes=10)
 """A night that runs again asks again for what was missing, but not within this time."""
 
@@ -42,6 +46,9 @@ Crawl = Callable[[int, Sequence[str]], Awaitable[None]]
 
 Score = Callable[[int, date], Awaitable[int]]
 """Scores and publishes a day under a run and returns how many projects are ranked: ``score(run_id, day)``."""
+
+Inspect = Callable[[int], Awaitable[Sequence[str]]]
+"""Judges the upstreams before the scores under a run and returns whose canaries are violated: ``inspect(run_id)``."""
 
 Watch = Callable[[Mapping[str, tuple[int, int]]], None]
 """Is told (done, total) batches per source, now and then and at the end."""
@@ -61,7 +68,7 @@ async def count_nothing(_: str) -> Spent:
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """How a run ended: its batches by state, requests per source, the gaps that its day still has, how many projects
-    it ranked, and per bucket what it was planned to cost and did cost."""
+    it ranked, per bucket what it was planned to cost and did cost, and whose canaries are violated."""
 
     run_id: int
     day: date
@@ -70,6 +77,7 @@ class RunResult:
     open_gaps: int
     ranked: int
     costs: tuple[CostRow, ...] = ()
+    violated: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -112,7 +120,11 @@ async def run_night(
     """
     plan = await plan_run(driver.store, universe, day, driver.now(), sources, without, driver.users, driver.hours)
     score = bool(plan.batches) or not await driver.store.has_scores(day)
-    return await execute(driver, "nightly", day, plan, score=score)
+
+    async def inspect(run_id: int) -> Sequence[str]:
+        return list_violated(await inspect_night(driver.store, universe, day, run_id, driver.now()))
+
+    return await execute(driver, "nightly", day, plan, score=score, inspect=inspect)
 
 
 async def plan_run(
@@ -144,9 +156,15 @@ async def run_backfill(
     return await execute(driver, "backfill", last, plan, score=False)
 
 
-async def execute(driver: Driver, kind: str, day: date, plan: Plan, *, score: bool) -> RunResult:
-    """Run a plan to its end and record it. The batches stand in the database before any is published."""
+async def execute(
+    driver: Driver, kind: str, day: date, plan: Plan, *, score: bool, inspect: Inspect | None = None
+) -> RunResult:
+    """Run a plan to its end and record it. The batches stand in the database before any is published.
+
+    Before it scores, ``inspect`` judges the upstreams; whose canaries are violated stands in the run's note.
+    """
     store = driver.store
+    violated: Sequence[str] = ()
     run_id = await store.start_run(kind, day, driver.code_version, METHOD_VERSION, driver.now())
     own = [dataclasses.replace(b, run_id=run_id) for b in plan.batches]
     try:
@@ -160,6 +178,7 @@ async def execute(driver: Driver, kind: str, day: date, plan: Plan, *, score: bo
             await _follow(run_id, driver, workers)
         await store.write_spent(run_id, _between(before, await driver.count_spent(kind)))
         if score:
+            violated = await inspect(run_id) if inspect else ()
             ranked = await driver.score(run_id, day)
         else:
             ranked = len(await store.read_leaderboard(day, None, RANKED_MAX, 0)) if kind == "nightly" else 0
@@ -167,7 +186,7 @@ async def execute(driver: Driver, kind: str, day: date, plan: Plan, *, score: bo
         driver.watch(_by_source(progress))
         gaps = await store.read_open_gaps(day, day)
         costs = await store.read_costs([run_id])
-        result = _result(run_id, day, progress, len(gaps), ranked, costs)
+        result = dataclasses.replace(_result(run_id, day, progress, len(gaps), ranked, costs), violated=tuple(violated))
     except BaseException as exc:
         # The record must say so even if the run is being cancelled; the database may be what failed.
         with contextlib.suppress(StoreError):
@@ -175,7 +194,8 @@ async def execute(driver: Driver, kind: str, day: date, plan: Plan, *, score: bo
                 store.finish_run(run_id, "failed", {}, f"{type(exc).__name__}: {exc}"[:500], driver.now())
             )
         raise
-    await store.finish_run(run_id, result.state, result.requests, "", driver.now())
+    note = f"canaries violated: {'; '.join(violated)}" if violated else ""
+    await store.finish_run(run_id, result.state, result.requests, note, driver.now())
     return result
 
 
@@ -222,7 +242,13 @@ async def read_missing(
             tried[name][entity_id] = max(last, tried[name].get(entity_id, last))
             if not retry:
                 refused[name][entity_id] = last
-    return Missing(first, days, newest, asked, tried, refused)
+    stated = await store.read_feeds(day - timedelta(days=FEED_DAYS - 1), day)
+    feeds = {
+        (METRIC_BY_ID[metric_id].name, ORIGIN_BY_ID[origin_id].name): last
+        for metric_id, origin_id, last in stated
+        if metric_id in METRIC_BY_ID and origin_id in ORIGIN_BY_ID
+    }
+    return Missing(first, days, newest, asked, tried, refused, feeds)
 
 
 async def _follow(run_id: int, driver: Driver, workers: asyncio.Future[None]) -> None:

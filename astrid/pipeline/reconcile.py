@@ -8,6 +8,7 @@ from datetime import date, timedelta
 import numpy as np
 
 from astrid.catalog import METRIC_BY_NAME
+from astrid.pipeline.canaries import relative_difference
 from astrid.pipeline.universe import Universe
 from astrid.store import Reconciliation, Store
 
@@ -60,5 +61,5 @@ async def reconcile(store: Store, universe: Universe, first: date, last: date) -
     if not len(weeks):
         return Reconciled(0, float("nan"), float("nan"))
     a, b = totals[weeks, columns], moved[weeks, columns]
-    relative = np.abs(a - b) / np.maximum(np.maximum(np.abs(a), np.abs(b)), 10.0)
+    relative = relative_difference(a, b)
     return Reconciled(len(weeks), float(np.median(relative)), float(np.quantile(relative, 0.95)))

@@ -258,6 +258,35 @@ def _stale_feed(hit: Strike) -> Answer:
     return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
 
 
+def _pypi_late_day(hit: Strike) -> Answer:
+    """Lack the newest day, as before the site's nightly import has run."""
+    return _without(hit, hit.night.isoformat())
+
+
+def _pypi_hole(hit: Strike) -> Answer:
+    """Lack one day in the middle."""
+    return _without(hit, (hit.night - timedelta(days=2 + int(hit.draw * 60))).isoformat())
+
+
+def _without(hit: Strike, day: str) -> Answer:
+    body = orjson.loads(hit.response.body)
+    if not isinstance(body.get("data"), list):
+        return Answer(hit.response)
+    body["data"] = [row for row in body["data"] if row["date"] != day]
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
+def _pypi_zero_day(hit: Strike) -> Answer:
+    """State 0 on one day of a package with at least 100 downloads on the days around it: an import that failed."""
+    body = orjson.loads(hit.response.body)
+    rows = body["data"] if isinstance(body.get("data"), list) else []
+    n = len(rows) - 3 - int(hit.draw * 60)
+    if n < 1 or min(row["downloads"] for row in rows[n - 1 : n + 2]) < 100:
+        return Answer(hit.response)
+    rows[n]["downloads"] = 0
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
 def _hn_too_many(hit: Strike) -> Answer:
     body = orjson.dumps({"message": "Too many requests", "status": 429})
     return Answer(_replaced(hit, 429, body, "application/json; charset=utf-8"))
@@ -450,6 +479,9 @@ _UPSTREAMS: Final[Mapping[str, frozenset[str]]] = {
     "truncated_body": _EVERYWHERE,
     "cut_connection": _EVERYWHERE,
     "stale_feed": frozenset({"pypistats"}),
+    "pypi_late_day": frozenset({"pypistats"}),
+    "pypi_hole": frozenset({"pypistats"}),
+    "pypi_zero_day": frozenset({"pypistats"}),
     "hn_too_many": frozenset({"hn_algolia"}),
     "database_exception": frozenset({"clickhouse"}),
     "npm_error_1015": frozenset({"npm"}),
@@ -481,6 +513,9 @@ _FAULTS: Final[Mapping[str, Callable[[Strike], Answer]]] = {
     "truncated_body": _truncated_body,
     "cut_connection": _cut_connection,
     "stale_feed": _stale_feed,
+    "pypi_late_day": _pypi_late_day,
+    "pypi_hole": _pypi_hole,
+    "pypi_zero_day": _pypi_zero_day,
     "hn_too_many": _hn_too_many,
     "database_exception": _database_exception,
     "npm_error_1015": _npm_error_1015,

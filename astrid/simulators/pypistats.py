@@ -1,7 +1,8 @@
 """pypistats.org: daily downloads of the last 180 days, and recent sums, over the packages of a world.
 
-5 requests a second and 30 a minute per address. The world's counts stand for those without mirrors;
-the series with mirrors is made up as 1 % more. Facts: psf/pypistats.org ``views/api.py``, ``views/error.py``,
+5 requests a second and 30 a minute per address. The world's counts stand for those without mirrors; no world has those
+with mirrors, so they are stated only in a scenario that asks for them, made up as 1 % more. Facts:
+psf/pypistats.org ``views/api.py``, ``views/error.py``,
 ``run.py`` (2025-08). Names are not lower-cased upstream, so a name in other case is unknown.
 """
 
@@ -78,7 +79,7 @@ class PyPIStats(Upstream):
             return None
         days = self._days(package, night, DAYS_KEPT)
         data = []
-        if mirrors != "false":
+        if mirrors != "false" and self.scenario.pypi_mirrors:
             data += [{"category": "with_mirrors", "date": d, "downloads": n + round(n / 100)} for d, n in days]
         if mirrors != "true":
             data += [{"category": "without_mirrors", "date": d, "downloads": n} for d, n in days]

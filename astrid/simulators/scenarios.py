@@ -27,6 +27,9 @@ FAULTS: Final = (
     "github_bad_counts",
     "github_doubled_rows",
     "stale_feed",
+    "pypi_late_day",
+    "pypi_hole",
+    "pypi_zero_day",
     "hn_too_many",
     "database_exception",
     "npm_error_1015",
@@ -55,7 +58,8 @@ class Scenario:
     also from the past; ``empty`` ones have no commit, ``archived`` ones no new one; ``early`` ones have a star on the
     day before their creation; the histories of ``ancient`` ones fail. With ``late_week`` a history lacks its newest
     week until Tuesday. GitHub's hourly limits are multiplied by ``quota``, and last ``hour_s`` seconds; its ``date``
-    header is off by ``skew_s`` seconds. With ``hn_search_down`` the search of Hacker News fails; it is ``hn_lag_s``
+    header is off by ``skew_s`` seconds. With ``pypi_mirrors`` pypistats states downloads with
+    mirrors too. With ``hn_search_down`` the search of Hacker News fails; it is ``hn_lag_s``
     seconds behind Hacker News itself.
     """
 
@@ -82,6 +86,7 @@ class Scenario:
     quota: float = 1.0
     hour_s: float = 3600.0
     skew_s: float = 0.0
+    pypi_mirrors: bool = False
     hn_search_down: bool = False
     hn_lag_s: float = 0.0
 
@@ -102,6 +107,7 @@ SCENARIOS: Final = {
         Scenario(
             "short_windows", "GitHub's windows of an hour last 2 minutes: resets in the run", quota=0.05, hour_s=120
         ),
+        Scenario("pypi_mirrors", "pypistats states downloads with mirrors too, made up: 1 % more", pypi_mirrors=True),
         Scenario("hn_search_down", "the search of Hacker News fails: 503 for everything", hn_search_down=True),
         Scenario("hn_lag", "the search of Hacker News is 12 hours behind its items", hn_lag_s=43_200.0),
         Scenario("clock_skew", "the date header of GitHub is 10 minutes fast", skew_s=600.0),

@@ -4,6 +4,9 @@ The demo account may cut a result at about 1,000 rows without saying so, hence a
 query and a second query that counts them. Facts: ClickHouse/clickpy ``scripts/create_user.sh`` and
 README (user ``demo``; SummingMergeTree, so always ``sum(count)``). Rows whose client states no Python
 version or system are not in the copy, so its counts lie below pypistats'.
+
+A backfill reads here what pypistats has no more. While pypistats stands still a night does too (task ``recent``): it
+asks for all packages that lack days, many at once. pypistats' values go before these once they are there.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from astrid.models import Batch, Gap, Observations, Request, Response, Steps
 from astrid.sources.source import Source, Task, days_between
 
 MAX_ROWS: Final = 450
+RECENT_DAYS: Final = 30
 DOWNLOADS: Final = METRIC_BY_NAME["pypi_downloads"].metric_id
 CLICKHOUSE: Final = ORIGIN_BY_NAME["clickhouse_pypi"].origin_id
 
@@ -58,7 +62,8 @@ def crawl(batch: Batch) -> Steps:
             value = counts.get((entity.key, day))
             if value is None:
                 reason = "the ClickHouse copy has no row for this day"
-                gaps.append(Gap(entity.entity_id, DOWNLOADS, day, reason, False))
+                # Of a day long past nothing more will come; the last ones may be on their way.
+                gaps.append(Gap(entity.entity_id, DOWNLOADS, day, reason, batch.task == "recent"))
             else:
                 rows.append((entity.entity_id, DOWNLOADS, day, float(value), CLICKHOUSE))
     return Observations.from_rows(rows, gaps)
@@ -110,7 +115,23 @@ SOURCE: Final = Source(
     name="clickhouse",
     upstream="clickhouse",
     key="package",
-    tasks={"daily": Task("daily", ("pypi_downloads",), "dated", "core", 1, MAX_ROWS, 2)},
+    tasks={
+        "daily": Task("daily", ("pypi_downloads",), "dated", "core", 1, MAX_ROWS, 2),
+        "recent": Task(
+            "recent",
+            ("pypi_downloads",),
+            "dated",
+            "core",
+            MAX_ROWS // RECENT_DAYS,
+            RECENT_DAYS,
+            2,
+            cadence_days=1,
+            lookback_days=RECENT_DAYS,
+            span="since_missing",
+            origin="clickhouse_pypi",
+            relieves="pypistats.overall",
+        ),
+    },
     crawl=crawl,
     concurrency=2,
     budgets={"clickhouse": BudgetSpec({"core": BucketSpec((Window(10, 1.0),))}, concurrency=2)},

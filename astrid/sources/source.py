@@ -39,12 +39,16 @@ def price_by_size(task: Task, entities: Sequence[Entity], days: int) -> float:
 class Task:
     """One thing a source can be asked for.
 
-    ``metrics`` are the series that it fills, ``entities_per_batch`` and ``days_per_batch`` how much
+    ``metrics`` are the series that it fills; ``also`` further ones that come along where the upstream states them, and
+    of which nobody expects a value. ``entities_per_batch`` and ``days_per_batch`` how much
     one batch holds, ``requests_per_batch`` and ``points_per_request`` what a full one is expected to cost.
     ``cadence_days`` says how often a night asks for an entity: 0 never (backfills only), 1 every night, 7 each entity
     once in seven nights; ``lookback_days`` how many days back such a batch asks for, the night's day included.
     ``span`` says which days such a batch asks for where that is not simply so many back; ``probe`` how many entities
-    are asked while the whole feed stands still, 0 for all of them.
+    are asked while the whole feed stands still, 0 for all of them. ``relieves`` names the task, ``source.task``, whose
+    feed this one stands in for: it is asked only while that stands still. ``origin`` names the origin of its values.
+    With ``reread_days`` an entity that is asked is asked for everything, as far back as the upstream keeps it, once in
+    so many nights: upstreams revise, and what a stand-in filled is read where it belongs.
     ``accepts`` says which of the source's entities the task is for. ``price`` gives the requests that a batch of some
     entities and days is expected to take.
     """
@@ -61,6 +65,10 @@ class Task:
     lookback_days: int = 1
     span: Span = "lookback"
     probe: int = 0
+    relieves: str = ""
+    origin: str = ""
+    reread_days: int = 0
+    also: tuple[str, ...] = ()
     accepts: Callable[[Entity], bool] = _any_entity
     price: Callable[[Task, Sequence[Entity], int], float] = price_by_size
 

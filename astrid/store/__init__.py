@@ -16,11 +16,24 @@ import numpy.typing as npt
 from astrid import METHOD_VERSION
 from astrid.answers import StoredAnswer
 from astrid.models import Batch, DeadLetter, Done, Gap, Identity, Observations, Split
-from astrid.store import answers, catalogue, commits, digests, matrices, observations, pool, reads, runs, scores
+from astrid.store import (
+    answers,
+    canaries,
+    catalogue,
+    commits,
+    digests,
+    matrices,
+    observations,
+    pool,
+    reads,
+    runs,
+    scores,
+)
 from astrid.store.answers import StoreAnswers
 from astrid.store.embedded import EmbeddedServer, open_embedded
 from astrid.store.migrate import Migrated, check_version, migrate
 from astrid.store.rows import (
+    CanaryRow,
     CommitCounts,
     CostRow,
     GapRow,
@@ -28,6 +41,7 @@ from astrid.store.rows import (
     NoteRow,
     Progress,
     ProjectRow,
+    ReconciledWeek,
     Reconciliation,
     RunRow,
     ScoreColumns,
@@ -40,6 +54,7 @@ from astrid.store.rows import (
 )
 
 __all__ = [
+    "CanaryRow",
     "CommitCounts",
     "CostRow",
     "EmbeddedServer",
@@ -49,6 +64,7 @@ __all__ = [
     "NoteRow",
     "Progress",
     "ProjectRow",
+    "ReconciledWeek",
     "Reconciliation",
     "RunRow",
     "ScoreColumns",
@@ -245,6 +261,11 @@ class Store:
         async with pool.reading(self._pool, self._place) as connection:
             return await reads.read_last_tries(connection, first, last, unasked)
 
+    async def read_feeds(self, first: date, last: date) -> list[tuple[int, int, date]]:
+        """Return (metric_id, origin_id, day): the last day that each origin stated each metric for anybody."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await reads.read_feeds(connection, first, last)
+
     async def read_percentiles(self) -> dict[int, float]:
         """Return the percentile, from 0 to 1, of every entity in the last published scores."""
         async with pool.reading(self._pool, self._place) as connection:
@@ -270,18 +291,58 @@ class Store:
         """Keep, per entity and week, what history and snapshots say; a later comparison replaces the former."""
         await pool.writing(self._pool, self._place, lambda c: catalogue.record_reconciliation(c, weeks))
 
+    async def read_reconciliation(self, slug: str) -> list[ReconciledWeek]:
+        """Return the compared weeks of a project, oldest first."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await canaries.read_reconciliation(connection, slug)
+
+    async def read_reconciled_weeks(self, first: date, last: date) -> list[ReconciledWeek]:
+        """Return the weeks of all projects with a Sunday in ``first`` .. ``last``, by week and slug."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await canaries.read_reconciled_weeks(connection, first, last)
+
+    # Canaries
+
+    async def write_verdicts(self, rows: Sequence[CanaryRow]) -> None:
+        """Keep the verdicts of a night; judging it again replaces them."""
+        await pool.writing(self._pool, self._place, lambda c: canaries.write_verdicts(c, rows))
+
+    async def read_canaries(self, day: date | None = None) -> list[CanaryRow]:
+        """Return the verdicts of a night (None = the last that was judged), each violation with its first night."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await canaries.read_canaries(connection, day)
+
+    async def read_last_states(self, before: date, since: date) -> dict[tuple[str, str], str]:
+        """Return (source, canary) -> its last state on a night from ``since`` on and before ``before``."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await canaries.read_last_states(connection, before, since)
+
+    async def read_kept_out(self, source: str, first: date, last: date) -> npt.NDArray[np.int64]:
+        """Return, per day, up to which run a source's values stay out of scores: written while it was violated.
+
+        Values of that day that a later run wrote count again. 0 = all count.
+        """
+        async with pool.reading(self._pool, self._place) as connection:
+            return await canaries.read_kept_out(connection, source, first, last)
+
     # Series
 
     async def read_matrix(
-        self, metric_id: int, entity_ids: npt.NDArray[np.int32], first: date, last: date
+        self,
+        metric_id: int,
+        entity_ids: npt.NDArray[np.int32],
+        first: date,
+        last: date,
+        kept_out: npt.NDArray[np.int64] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return a metric as a float32 array (T, N): day by day from ``first`` to ``last``, a column per entity.
 
         NaN is a gap. Columns are in the order of ``entity_ids``, which may hold no id twice. float32 keeps counts up
-        to 16 777 216 exactly, larger ones to 7 digits.
+        to 16 777 216 exactly, larger ones to 7 digits. With ``kept_out`` (see ``read_kept_out``) what these runs wrote
+        is a gap.
         """
         async with pool.reading(self._pool, self._place) as connection:
-            return await matrices.read_matrix(connection, metric_id, entity_ids, first, last)
+            return await matrices.read_matrix(connection, metric_id, entity_ids, first, last, kept_out)
 
     async def read_missing(
         self, metric_id: int, entity_ids: npt.NDArray[np.int32], first: date, last: date

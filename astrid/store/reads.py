@@ -57,6 +57,11 @@ async def read_last_tries(
     return [tuple(row) for row in await connection.fetch(_SQL["read_last_tries"], first, last, unasked)]
 
 
+async def read_feeds(connection: Connection, first: date, last: date) -> list[tuple[int, int, date]]:
+    """See :meth:`astrid.store.Store.read_feeds`."""
+    return [tuple(row) for row in await connection.fetch(_SQL["read_feeds"], first, last)]
+
+
 async def read_percentiles(connection: Connection, method_version: str) -> dict[int, float]:
     """See :meth:`astrid.store.Store.read_percentiles`."""
     return dict(map(tuple, await connection.fetch(_SQL["read_percentiles"], method_version)))

@@ -202,6 +202,46 @@ class Reconciliation:
 
 
 @dataclass(frozen=True, slots=True)
+class ReconciledWeek:
+    """A :class:`Reconciliation` with its project, for readers."""
+
+    slug: str
+    name: str
+    week: date
+    history_total: float
+    snapshot_delta: float
+
+    @property
+    def difference(self) -> float:
+        """The difference relative to the larger of both and 10, below which a week is chance."""
+        a, b = self.history_total, self.snapshot_delta
+        return abs(a - b) / max(abs(a), abs(b), 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryRow:
+    """What one canary said of a source on the night of ``day``.
+
+    ``value`` is sound from ``low`` to ``high``; None: not judged, or no bound. ``state`` is ok, violated or not
+    judged. ``first_day`` to ``day`` is what a violation keeps out of scores; ``since`` is the first night of the
+    violation, None where there is none or it was not looked up.
+    """
+
+    source: str
+    name: str
+    day: date
+    state: str
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str
+    first_day: date
+    run_id: int
+    judged_at: datetime
+    since: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunRow:
     """One run: what it was, what it planned, what it spent, how it ended."""
 

@@ -23,6 +23,19 @@ CREATE TABLE batch (
     reason text NOT NULL DEFAULT ''::text,
     updated_at timestamp with time zone NOT NULL
 );
+CREATE TABLE canary (
+    source text NOT NULL,
+    name text NOT NULL,
+    day date NOT NULL,
+    state text NOT NULL,
+    value double precision,
+    low double precision,
+    high double precision,
+    reason text NOT NULL,
+    first_day date NOT NULL,
+    run_id bigint NOT NULL,
+    judged_at timestamp with time zone NOT NULL
+);
 CREATE TABLE entity (
     entity_id integer NOT NULL GENERATED ALWAYS AS IDENTITY,
     slug text NOT NULL,
@@ -239,6 +252,9 @@ CREATE TABLE observation_revision_default PARTITION OF observation_revision DEFA
 ALTER TABLE answer ADD CONSTRAINT answer_pkey PRIMARY KEY (token, address);
 ALTER TABLE batch ADD CONSTRAINT batch_pkey PRIMARY KEY (run_id, batch_id);
 ALTER TABLE batch ADD CONSTRAINT batch_state_check CHECK ((state = ANY (ARRAY['planned'::text, 'done'::text, 'dead'::text, 'split'::text])));
+ALTER TABLE canary ADD CONSTRAINT canary_check CHECK ((first_day <= day));
+ALTER TABLE canary ADD CONSTRAINT canary_pkey PRIMARY KEY (source, name, day);
+ALTER TABLE canary ADD CONSTRAINT canary_state_check CHECK ((state = ANY (ARRAY['ok'::text, 'violated'::text, 'not judged'::text])));
 ALTER TABLE entity ADD CONSTRAINT entity_pkey PRIMARY KEY (entity_id);
 ALTER TABLE entity ADD CONSTRAINT entity_slug_key UNIQUE (slug);
 ALTER TABLE flavour ADD CONSTRAINT flavour_name_check CHECK ((name = ANY (ARRAY['native'::text, 'timescale'::text])));
@@ -259,6 +275,7 @@ ALTER TABLE run_cost ADD CONSTRAINT run_cost_pkey PRIMARY KEY (run_id, upstream,
 ALTER TABLE score ADD CONSTRAINT score_pkey PRIMARY KEY (method_version, day, entity_id);
 ALTER TABLE score_component ADD CONSTRAINT score_component_pkey PRIMARY KEY (method_version, day, entity_id, metric_id);
 ALTER TABLE score_revision ADD CONSTRAINT score_revision_pkey PRIMARY KEY (method_version, day, entity_id, revision_id);
+ALTER TABLE canary ADD CONSTRAINT canary_run_id_fkey FOREIGN KEY (run_id) REFERENCES run(run_id);
 ALTER TABLE gap ADD CONSTRAINT gap_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
 ALTER TABLE identity ADD CONSTRAINT identity_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
 ALTER TABLE reconciliation ADD CONSTRAINT reconciliation_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
@@ -268,10 +285,13 @@ ALTER TABLE score_component ADD CONSTRAINT score_component_method_version_day_en
 ALTER TABLE score_revision ADD CONSTRAINT score_revision_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
 CREATE INDEX answer_seen_at ON answer USING btree (seen_at);
 CREATE INDEX batch_open ON batch USING btree (run_id, source, batch_id) WHERE (state = 'planned'::text);
+CREATE INDEX canary_day ON canary USING btree (day);
+CREATE INDEX canary_violated ON canary USING btree (source, day) WHERE (state = 'violated'::text);
 CREATE INDEX gap_entity ON gap USING btree (entity_id, metric_id, day);
 CREATE INDEX gap_open ON gap USING btree (metric_id, day, entity_id) WHERE (healed_at IS NULL);
 CREATE UNIQUE INDEX identity_current ON identity USING btree (entity_id, platform) WHERE (valid_to IS NULL);
 CREATE INDEX identity_upstream ON identity USING btree (platform, upstream_id);
+CREATE INDEX reconciliation_week ON reconciliation USING btree (week);
 CREATE INDEX score_entity ON score USING btree (entity_id, method_version, day);
 CREATE INDEX score_rank ON score USING btree (method_version, day, rank) WHERE (rank IS NOT NULL);
 COMMENT ON TABLE answer IS 'What upstreams said, for conditional requests; a cache: any row may be deleted at any time';
@@ -282,6 +302,11 @@ COMMENT ON TABLE batch IS 'One unit of crawl work and how it ended';
 COMMENT ON COLUMN batch.body IS 'The whole batch, enough to run it again';
 COMMENT ON COLUMN batch.attempts IS 'How many times its end was committed or refused as already settled';
 COMMENT ON COLUMN batch.requests IS 'HTTP requests: planned while planned, spent once done';
+COMMENT ON TABLE canary IS 'Whether upstreams kept their contracts: one verdict per source, canary and night';
+COMMENT ON COLUMN canary.day IS 'The night''s UTC day';
+COMMENT ON COLUMN canary.value IS 'What was measured; sound from low to high; NULL = too little to judge, or no bound';
+COMMENT ON COLUMN canary.first_day IS 'From here to day: what a violated source wrote for these days, up to run_id, enters no score';
+COMMENT ON COLUMN canary.run_id IS 'The run that judged; judging a night again replaces its verdicts';
 COMMENT ON TABLE entity IS 'One tracked project';
 COMMENT ON COLUMN entity.slug IS 'Lasting public name of the project in addresses';
 COMMENT ON COLUMN entity.first_tracked IS 'UTC day on which the watchlist first held it';

@@ -96,5 +96,10 @@ def test_every_metric_and_origin_of_the_catalogue_has_an_id_of_its_own() -> None
 
 
 def test_every_metric_is_filled_by_a_task_of_its_source() -> None:
-    filled = {(name, metric) for name, source in SOURCES.items() for t in source.tasks.values() for metric in t.metrics}
+    filled = {
+        (name, metric)
+        for name, source in SOURCES.items()
+        for t in source.tasks.values()
+        for metric in (*t.metrics, *t.also)
+    }
     assert [m.name for m in METRICS if (m.source, m.name) not in filled] == []

@@ -67,6 +67,10 @@ def of(batches: list[Batch], source: str, task: str | None = None) -> list[Batch
     return [b for b in batches if b.source == source and task in (None, b.task)]
 
 
+STALE = {("pypi_downloads", "pypistats"): ago(STALE_FEED_DAYS + 1)}
+"""A feed that stands still."""
+
+
 class TestNight:
     def test_nothing_missing_is_nothing_to_do(self) -> None:
         assert plan_night(DAY, entities(30), lacking({}), ALL) == []
@@ -150,16 +154,19 @@ class TestNight:
             (ago(8), (2,)),  # a hole behind its newest day heals too
             (ago(1), (1,)),
             (DAY, (0,)),
-        }
+        }, "nobody's turn to be read whole"
         assert {b.end for b in batches} == {DAY}
 
     def test_a_stale_feed_is_probed_by_a_rotating_few(self) -> None:
         count, asked = 37, Counter[int]()
         for n in range(40):
             night = DAY + timedelta(days=n)
-            missing = lacking(
-                {"pypi_downloads": {e: {night} for e in range(count)}},
-                dict.fromkeys(range(count), ago(STALE_FEED_DAYS + 1)),
+            missing = replace(
+                lacking(
+                    {"pypi_downloads": {e: {night} for e in range(count)}},
+                    dict.fromkeys(range(count), ago(STALE_FEED_DAYS + 1)),
+                ),
+                feeds=STALE,
             )
             batches = plan_night(night, entities(count), missing, ("pypistats",))
             asked.update(e.entity_id for b in batches for e in b.entities)
@@ -170,13 +177,60 @@ class TestNight:
 
     def test_a_feed_that_is_only_late_is_asked_in_full(self) -> None:
         missing = all_lack(37)
-        late = replace(missing, newest={"pypi_downloads": dict.fromkeys(range(37), ago(STALE_FEED_DAYS))})
+        late = replace(missing, feeds={("pypi_downloads", "pypistats"): ago(STALE_FEED_DAYS)})
         assert sum(len(b.entities) for b in plan_night(DAY, entities(37), late, ("pypistats",))) == 37
 
     def test_a_probe_of_fewer_than_ten(self) -> None:
-        missing = lacking({"pypi_downloads": {e: {DAY} for e in range(3)}}, {0: ago(30)})
+        missing = replace(lacking({"pypi_downloads": {e: {DAY} for e in range(3)}}, {0: ago(30)}), feeds=STALE)
         batches = plan_night(DAY, entities(3), missing, ("pypistats",))
         assert sorted(e.entity_id for b in batches for e in b.entities) == [0, 1, 2]
+
+
+class TestStandIn:
+    """While pypistats stands still its packages' days come from the ClickHouse copy."""
+
+    def missing(self, night: date, feed: date | None) -> Missing:
+        days = frozenset(night - timedelta(days=n) for n in range(5))
+        newest = dict.fromkeys(range(40), night - timedelta(days=5))
+        feeds = {} if feed is None else {("pypi_downloads", "pypistats"): feed}
+        return Missing(
+            night - timedelta(days=34),
+            {"pypi_downloads": dict.fromkeys(range(40), days)},
+            {"pypi_downloads": newest},
+            feeds=feeds,
+        )
+
+    def test_it_is_asked_for_everybody_while_the_feed_stands_still_and_only_then(self) -> None:
+        for feed, asked in ((None, 0), (ago(STALE_FEED_DAYS), 0), (ago(STALE_FEED_DAYS + 1), 40)):
+            batches = plan_night(DAY, entities(40), self.missing(DAY, feed), ALL)
+            assert sum(len(b.entities) for b in of(batches, "clickhouse", "recent")) == asked
+            assert sum(len(b.entities) for b in of(batches, "pypistats")) == (PROBE if asked else 40)
+        batches = of(plan_night(DAY, entities(40), self.missing(DAY, ago(5)), ALL), "clickhouse")
+        assert {(b.start, b.end) for b in batches} == {(ago(4), DAY)}
+        assert max(len(b.entities) * ((b.end - b.start).days + 1) for b in batches) <= 500
+
+    def test_what_it_filled_does_not_make_the_feed_look_alive(self) -> None:
+        """Its own days are new; the feed's are not."""
+        filled = replace(self.missing(DAY, ago(9)), newest={"pypi_downloads": dict.fromkeys(range(40), ago(1))})
+        filled = replace(filled, feeds={**filled.feeds, ("pypi_downloads", "clickhouse_pypi"): ago(1)})
+        batches = plan_night(DAY, entities(40), filled, ALL)
+        assert of(batches, "clickhouse", "recent")
+        assert sum(len(b.entities) for b in of(batches, "pypistats")) == PROBE
+
+    def test_once_a_week_a_package_is_read_whole(self) -> None:
+        """So what the stand-in filled, and what the site corrected, is read where it belongs."""
+        whole = Counter[int]()
+        for n in range(7):
+            night = DAY + timedelta(days=n)
+            batches = of(
+                plan_night(night, entities(40), self.missing(night, night - timedelta(days=1)), ALL), "pypistats"
+            )
+            assert sum(len(b.entities) for b in batches) == 40
+            whole.update(
+                e.entity_id for b in batches for e in b.entities if (b.end - b.start).days == PYPISTATS_DAYS - 1
+            )
+        assert set(whole) == set(range(40))
+        assert set(whole.values()) == {1}
 
 
 class TestBackfill:
@@ -367,7 +421,8 @@ class TestNightThatIsTooShort:
         lacks = lacking({m: dict.fromkeys(range(70), days) for m in METRICS})
         plan = plan_whole_night(DAY, entities(70), replace(lacks, newest=read), ALL)
         downloads = of(list(plan.batches), "pypistats")
-        assert {(b.start, b.end) for b in downloads} == {(ago(3), DAY)}
+        assert {(b.start, b.end) for b in downloads} == {(ago(3), DAY), (ago(PYPISTATS_DAYS - 1), DAY)}
+        assert sum(len(b.entities) for b in downloads) == 70
         assert len({e.entity_id for b in of(list(plan.batches), "github", "history") for e in b.entities}) == 70
         assert {(b.start, b.end) for b in of(list(plan.batches), "hackernews")} == {(ago(3), DAY)}
 

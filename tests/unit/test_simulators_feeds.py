@@ -21,9 +21,10 @@ from astrid.models import Request, Response
 from astrid.simulators.archive import Archive
 from astrid.simulators.clickhouse import ClickHouse
 from astrid.simulators.clickhouse_sql import read_select
-from astrid.simulators.hackernews import Algolia, Firebase
+from astrid.simulators.hackernews import UNREADABLE, Algolia, Firebase
 from astrid.simulators.limits import Window
 from astrid.simulators.pypistats import PyPIStats
+from astrid.simulators.scenarios import SCENARIOS
 from astrid.simulators.upstream import Upstream
 from tests.synthetic_world import DAYS, FIRST_DAY, GAP, NIGHT, make_stories, make_world
 
@@ -149,7 +150,9 @@ class TestFirebase:
         for absent in ("/v0/item/1.json", "/v0/item/5039.json"):
             answer = ask(firebase, absent, night=NIGHT - timedelta(days=3))
             assert (answer.status, answer.body) == (200, b"null")
-        assert ask(firebase, "/v0/maxitem.json").json() == 5039
+        newest = ask(firebase, "/v0/maxitem.json").json()
+        assert newest == 5039 + UNREADABLE
+        assert ask(firebase, f"/v0/item/{newest}.json").body == b"null"
         assert ask(firebase, "/v0/maxitem.json", night=NIGHT - timedelta(days=1)).json() < 5039
         assert ask(firebase, "/v0/unknown").status == 401
 
@@ -189,10 +192,13 @@ class TestPyPIStats:
         assert len(days) == 180 - 11
 
     def test_series_with_mirrors_counts_more(self) -> None:
-        rows = self.overall("alpha", "")["data"]
+        stating = PyPIStats(make_world(), scenario=SCENARIOS["pypi_mirrors"])
+        rows = ask(stating, "/api/packages/alpha/overall", ()).json()["data"]
         assert [r["category"] for r in rows] == ["with_mirrors"] * 180 + ["without_mirrors"] * 180
         assert all(a["downloads"] > b["downloads"] for a, b in zip(rows[:180], rows[180:], strict=True))
-        assert {r["category"] for r in self.overall("alpha", "true")["data"]} == {"with_mirrors"}
+        mirrored = ask(stating, "/api/packages/alpha/overall", (("mirrors", "true"),)).json()["data"]
+        assert {r["category"] for r in mirrored} == {"with_mirrors"}
+        assert {r["category"] for r in self.overall("alpha", "")["data"]} == {"without_mirrors"}, "no world has them"
 
     def test_recent(self) -> None:
         upstream = PyPIStats(make_world())

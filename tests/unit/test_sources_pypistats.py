@@ -15,7 +15,7 @@ from astrid.errors import Malformed, SourceError, Unavailable
 from astrid.models import Batch, Entity, Request, Response
 from astrid.simulators.pypistats import PyPIStats
 from astrid.simulators.scenarios import SCENARIOS
-from astrid.sources.pypistats import crawl, parse_overall
+from astrid.sources.pypistats import FAILED_IMPORT, crawl, parse_overall
 from astrid.sources.source import PATIENCE
 from tests.by_hand import BROKEN, JSON, ok, run, sound, survives, table
 from tests.synthetic_world import FIRST_DAY, NIGHT, make_world
@@ -23,7 +23,7 @@ from tests.synthetic_world import FIRST_DAY, NIGHT, make_world
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "samples" / "pypistats"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="../shared/samples is not there")
 DAY = date(2026, 3, 31)
-DOWNLOADS = 30
+DOWNLOADS, WITH_MIRRORS = 30, 31
 
 
 def batch_of(*packages: str, days: int = 3, attempt: int = 0, end: date = DAY) -> Batch:
@@ -49,14 +49,39 @@ def test_values_and_both_kinds_of_gaps() -> None:
     assert table(sound(found, batch)) == {
         (0, DOWNLOADS, DAY - timedelta(days=3)): 10.0,
         (0, DOWNLOADS, DAY - timedelta(days=1)): 12.0,
+        (0, WITH_MIRRORS, DAY - timedelta(days=1)): 99.0,
         **{(1, DOWNLOADS, DAY - timedelta(days=n)): float(n) for n in range(4)},
     }
-    assert [(g.day, g.reason, g.retry) for g in found.gaps] == [
+    mirrored = [g.day for g in found.gaps if g.metric_id == WITH_MIRRORS]
+    assert mirrored == [DAY - timedelta(days=n) for n in (3, 2, 0)], "b never states them and owes none"
+    assert [(g.day, g.reason, g.retry) for g in found.gaps if g.metric_id == DOWNLOADS] == [
         (DAY - timedelta(days=2), "the feed has no row for this day", True),
         (DAY, "the feed ends with 2026-03-30", True),
     ]
     assert [r.path for r in requests] == ["/api/packages/a/overall", "/api/packages/b/overall"]
-    assert requests[0].params == (("mirrors", "false"),)
+    assert requests[0].params == (), "one answer holds both"
+
+
+@pytest.mark.parametrize(
+    ("counts", "failed"),
+    [
+        ([500, 0, 400], [1]),
+        ([500, 400, 0], [2]),
+        ([500, 0, 0, 400], [1, 2]),
+        ([50, 0, 400], []),
+        ([500, 0, 40], []),
+        ([0, 500], []),
+        ([0, 0, 0], []),
+    ],
+)
+def test_a_zero_beside_days_of_many_downloads_is_no_count(counts: list[int], failed: list[int]) -> None:
+    days = len(counts)
+    batch = batch_of("a", days=days)
+    found, _ = run(crawl(batch), [series("a", *(row(days - 1 - n, c) for n, c in enumerate(counts)))])
+    sound(found, batch)
+    assert [(g.day, g.retry) for g in found.gaps] == [(DAY - timedelta(days=days - 1 - n), True) for n in failed]
+    assert {g.reason for g in found.gaps} <= {FAILED_IMPORT}
+    assert len(found) == days - len(failed)
 
 
 def test_an_empty_feed() -> None:
@@ -94,12 +119,12 @@ def test_a_broken_row_is_a_gap_with_a_reason(value: Any) -> None:
     ],
 )
 def test_rows_of_any_form(bad: Any) -> None:
-    assert parse_overall(series("a", bad, row(1, 4)), "a") == {DAY - timedelta(days=1): 4}
+    assert parse_overall(series("a", bad, row(1, 4)), "a")[0] == {DAY - timedelta(days=1): 4}
 
 
 def test_a_day_stated_twice() -> None:
-    assert parse_overall(series("a", row(0, 5), row(0, 5)), "a") == {DAY: 5}
-    assert parse_overall(series("a", row(0, 5), row(0, 6), row(0, 5)), "a") == {}
+    assert parse_overall(series("a", row(0, 5), row(0, 5)), "a")[0] == {DAY: 5}
+    assert parse_overall(series("a", row(0, 5), row(0, 6), row(0, 5)), "a")[0] == {}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +160,8 @@ def test_any_json(whole: Any, rows: Any) -> None:
 
 @needs_samples
 def test_recorded_answer() -> None:
-    counts = parse_overall(Response(200, {}, (SAMPLES / "overall_pip.json").read_bytes()), "pip")
+    counts, mirrored = parse_overall(Response(200, {}, (SAMPLES / "overall_pip.json").read_bytes()), "pip")
+    assert mirrored == {date(2020, 5, 1): 2100139, date(2020, 5, 2): 1487218}
     assert counts == {date(2020, 5, 1): 2083472, date(2020, 5, 2): 1475979}
 
 

@@ -143,6 +143,14 @@ class Books:
                 tries[key] = max(gap.day, tries.get(key, gap.day))
         return [(*key, day) for key, day in tries.items()]
 
+    async def read_feeds(self, first: date, last: date) -> list[tuple[int, int, date]]:
+        """See :meth:`astrid.store.Store.read_feeds`."""
+        feeds: dict[tuple[int, int], date] = {}
+        for (metric_id, _, day), (_, origin_id) in self.values.items():
+            if first <= day <= last:
+                feeds[metric_id, origin_id] = max(day, feeds.get((metric_id, origin_id), day))
+        return [(*key, day) for key, day in feeds.items()]
+
     async def read_percentiles(self) -> dict[int, float]:
         """Nobody is worth more than another."""
         return {}

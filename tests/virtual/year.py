@@ -83,7 +83,7 @@ def twin_of(weather: Weather) -> Weather:
 def stormy(seed: int) -> Scenario:
     """Return every fault of single requests at 2 % and every oddity of repositories at 2 %, and a dead token."""
     oddities = dict.fromkeys(ODDITIES, 0.02)
-    return replace(SCENARIOS["faults"], seed=seed, dead_tokens=1, late_week=True, **oddities)  # type: ignore[arg-type]
+    return replace(SCENARIOS["faults"], seed=seed, dead_tokens=1, late_week=True, pypi_mirrors=True, **oddities)  # type: ignore[arg-type]
 
 
 @dataclass

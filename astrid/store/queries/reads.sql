@@ -17,6 +17,10 @@ ORDER BY day
 SELECT entity_id, day, value FROM observation
 WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) AND day BETWEEN $3 AND $4
 
+-- name: read_written_matrix
+SELECT entity_id, day, value, run_id FROM observation
+WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) AND day BETWEEN $3 AND $4
+
 -- name: read_open_gaps
 SELECT entity_id, metric_id, day, reason, retry FROM gap
 WHERE healed_at IS NULL AND day BETWEEN $1 AND $2
@@ -31,6 +35,9 @@ WHERE healed_at IS NULL AND day BETWEEN $1 AND $2 AND (NOT retry OR last_seen_at
 SELECT metric_id, entity_id, retry, max(day) FROM gap
 WHERE healed_at IS NULL AND day BETWEEN $1 AND $2 AND reason <> $3
 GROUP BY metric_id, entity_id, retry
+
+-- name: read_feeds
+SELECT metric_id, origin_id, max(day) FROM observation WHERE day BETWEEN $1 AND $2 GROUP BY metric_id, origin_id
 
 -- name: read_percentiles
 SELECT entity_id, percentile / 100 FROM score

@@ -1,0 +1,31 @@
+"""``/v1/canaries`` and ``/v1/reconciliation``: whether the upstreams can be trusted."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.answers import canaries_body, reconciliation_body, respond
+from api.parameters import Limit, Night, Offset
+from api.schemas import Canaries, ReconciliationList, problem_responses
+from api.state import Shared
+
+router = APIRouter(prefix="/v1", tags=["upstreams"])
+
+
+@router.get("/canaries", response_model=Canaries, responses=problem_responses(422, 503))
+async def read_canaries(state: Shared, day: Night = None) -> Response:
+    """What the canaries said of every upstream on a night: sound, broken since when, or too little to judge.
+
+    While a canary is violated, what its source wrote for `first_day` to `day` is kept out of the scores and counts as a
+    gap. It counts again when the source writes other values in a later night.
+    """
+    return respond(canaries_body(await state.verdicts(day)))
+
+
+@router.get("/reconciliation", response_model=ReconciliationList, responses=problem_responses(422, 503))
+async def read_reconciliation(state: Shared, limit: Limit = 50, offset: Offset = 0) -> Response:
+    """Star snapshots held against GitHub's star history in the latest weeks, the largest differences first."""
+    tracked = (await state.directory()).tracked(None)
+    weeks = await state.compared_weeks()
+    return respond(reconciliation_body(weeks, await state.verdicts(), tracked, limit, offset))
