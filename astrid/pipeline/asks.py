@@ -57,6 +57,12 @@ def find_asks(source: Source, task: Task, day: date, entities: Sequence[Entity],
     if task.span == "windows":
         return [Ask(source, task, *days, tuple(accepted)) for days in _windows(task, day, accepted, missing)]
     due = _probed(task, day, [e for e in accepted if is_due(task, e.entity_id, day, missing)], missing)
+    if task.relieves:
+        # Who is probed is asked about elsewhere tonight: two sources must not give two reasons for one gap.
+        relieved = _task_of(task.relieves)
+        late = [e for e in accepted if is_due(relieved, e.entity_id, day, missing)]
+        probed = {e.entity_id for e in _probed(relieved, day, late, missing)}
+        due = [e for e in due if e.entity_id not in probed]
     if not due:
         return []
     earliest = day - timedelta(days=task.lookback_days - 1)

@@ -116,6 +116,9 @@ def test_the_shipped_watchlist_passes(environ: dict[str, str]) -> None:
     assert "pypi 373" in out
 
 
+UPSTREAMS = ("HN_ALGOLIA", "PYPISTATS", "CLICKHOUSE", "NPM", "DOCKERHUB", "HUGGINGFACE")
+
+
 def test_a_live_night_without_a_token_skips_github(environ: dict[str, str], tmp_path: Path) -> None:
     """HN and PyPI run, the plan is known before, a second night does nothing, and the report convicts nobody."""
     report = tmp_path / "report.json"
@@ -124,13 +127,13 @@ def test_a_live_night_without_a_token_skips_github(environ: dict[str, str], tmp_
             "ASTRID_NOW": "2026-04-01T05:00Z",
             "ASTRID_CLOCK_SPEED": "300",
             "ASTRID_WATCHLIST": str(write_watchlist(tmp_path / "w.csv", 40)),
-            **{f"ASTRID_{name}_URL": f"{url}/{name.lower()}" for name in ("HN_ALGOLIA", "PYPISTATS", "CLICKHOUSE")},
+            **{f"ASTRID_{name}_URL": f"{url}/{name.lower()}" for name in UPSTREAMS},
             "ASTRID_GITHUB_URL": f"{url}/github",
         }
         code, out, _ = run(live, "plan", "--json")
         assert code == 0
         planned = json.loads(out)
-        assert {s["source"] for s in planned["sources"]} == {"hackernews", "pypistats"}
+        assert {s["source"] for s in planned["sources"]} == {"hackernews", "pypistats", "npm", "dockerhub"}
         assert any("github is skipped" in sentence for sentence in planned["skipped"])
 
         code, out, said = run(live, "nightly", "--json")

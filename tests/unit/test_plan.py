@@ -201,11 +201,15 @@ class TestStandIn:
         )
 
     def test_it_is_asked_for_everybody_while_the_feed_stands_still_and_only_then(self) -> None:
-        for feed, asked in ((None, 0), (ago(STALE_FEED_DAYS), 0), (ago(STALE_FEED_DAYS + 1), 40)):
+        for feed, asked in ((None, 0), (ago(STALE_FEED_DAYS), 0), (ago(STALE_FEED_DAYS + 1), 40 - PROBE)):
             batches = plan_night(DAY, entities(40), self.missing(DAY, feed), ALL)
             assert sum(len(b.entities) for b in of(batches, "clickhouse", "recent")) == asked
             assert sum(len(b.entities) for b in of(batches, "pypistats")) == (PROBE if asked else 40)
-        batches = of(plan_night(DAY, entities(40), self.missing(DAY, ago(5)), ALL), "clickhouse")
+        night = plan_night(DAY, entities(40), self.missing(DAY, ago(5)), ALL)
+        assert Counter(e.entity_id for b in night for e in b.entities) == Counter(range(40)), (
+            "nobody is asked about twice"
+        )
+        batches = of(night, "clickhouse")
         assert {(b.start, b.end) for b in batches} == {(ago(4), DAY)}
         assert max(len(b.entities) * ((b.end - b.start).days + 1) for b in batches) <= 500
 
