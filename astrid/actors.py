@@ -207,7 +207,8 @@ class Pool:
     async def spent(self, lane: str) -> Spent:
         """Return what a lane has spent, over all users, since the token actors began."""
         places = self.budgets.places
-        books = await asyncio.gather(*(place.find().spent.remote() for place in places.values()))
+        with _translated("token"):
+            books = await asyncio.gather(*(place.find().spent.remote() for place in places.values()))
         sums: dict[tuple[str, str], tuple[int, int]] = {}
         for (upstream, _), book in zip(places, books, strict=True):
             for (of_lane, bucket), (requests, points) in book.items():

@@ -14,7 +14,7 @@ from typing import Final
 from astrid import METHOD_VERSION
 from astrid.broker import Broker
 from astrid.catalog import METRIC_BY_ID, METRICS, ORIGIN_BY_ID
-from astrid.errors import StoreError
+from astrid.errors import AstridError, StoreError
 from astrid.pipeline.asks import Missing
 from astrid.pipeline.backfill import plan_backfill
 from astrid.pipeline.costs import cost_plan
@@ -171,12 +171,14 @@ async def execute(
         await store.plan_batches(run_id, own, driver.now())
         await store.write_planned(run_id, {(c.upstream, c.bucket): (c.requests, c.points, c.hours) for c in plan.costs})
         await store.write_gaps(plan.left_out, driver.now())
-        before = await driver.count_spent(kind)
+        before = await _count_spent(driver, kind)
         await driver.broker.publish(own)
         if own:
             workers = asyncio.ensure_future(driver.crawl(run_id, sorted({b.source for b in own})))
             await _follow(run_id, driver, workers)
-        await store.write_spent(run_id, _between(before, await driver.count_spent(kind)))
+        after = await _count_spent(driver, kind)
+        if before is not None and after is not None:
+            await store.write_spent(run_id, _between(before, after))
         if score:
             violated = await inspect(run_id) if inspect else ()
             ranked = await driver.score(run_id, day)
@@ -281,6 +283,15 @@ def _by_source(progress: Sequence[Progress]) -> dict[str, tuple[int, int]]:
         done, total = counts.get(row.source, (0, 0))
         counts[row.source] = (done + (row.count if row.state != "planned" else 0), total + row.count)
     return counts
+
+
+async def _count_spent(driver: Driver, lane: str) -> Spent | None:
+    """Return what a lane has spent, None where it cannot be told: bookkeeping must not cost a night its scores."""
+    try:
+        return await driver.count_spent(lane)
+    except AstridError as exc:
+        log.warning("what this run spends is not counted: %s", exc)
+        return None
 
 
 def _between(before: Spent, after: Spent) -> dict[tuple[str, str], tuple[int, int]]:

@@ -29,6 +29,9 @@ ROUNDS: Final = 3
 NEIGHBOURS: Final = 16
 """So many items are asked for where one time is wanted: some are missing, deleted ones may have no time."""
 
+MAX_SILENT: Final = 4_096
+"""After so many numbers in a row without a time, other than at the end, times cannot be told from numbers."""
+
 Walk = Generator[tuple[Request, ...], Sequence[Response], None]
 
 
@@ -71,14 +74,30 @@ def _find_first(time_s: int, newest: int) -> Generator[tuple[Request, ...], Sequ
     low, high = 1, newest + 1
     while low < high:
         middle = (low + high) // 2
-        items = yield from _read(range(middle, min(middle + NEIGHBOURS, newest + 1)))
-        times = [item.time_s for item in items if item is not None]
-        # Where nobody has a time the range is taken to be young: the newest numbers are not readable yet.
-        if times and times[0] < time_s:
+        found_s = yield from _find_time(middle, newest)
+        if found_s is not None and found_s < time_s:
             low = middle + 1
         else:
             high = middle
     return low
+
+
+def _find_time(number: int, newest: int) -> Generator[tuple[Request, ...], Sequence[Response], int | None]:
+    """Return the time of the first item from ``number`` on that has one; None if none has, up to the newest.
+
+    The newest numbers are not readable yet, so there nobody having a time means young. In the middle it means nothing:
+    taking it for young would cut stories off a day without a word, so the look goes on.
+    """
+    start, length = number, NEIGHBOURS
+    while start <= newest:
+        if start - number > MAX_SILENT:
+            raise Malformed(f"Hacker News has no item with a time from {number} to {start}")
+        items = yield from _read(range(start, min(start + length, newest + 1)))
+        times = [item.time_s for item in items if item is not None]
+        if times:
+            return times[0]
+        start, length = start + length, min(2 * length, 4 * AT_ONCE)
+    return None
 
 
 def _read(numbers: range) -> Generator[tuple[Request, ...], Sequence[Response], list[Item | None]]:

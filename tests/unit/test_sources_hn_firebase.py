@@ -161,6 +161,19 @@ class TestWalk:
         with pytest.raises(Malformed, match="items in"):
             walk(Wild(), 50, 150, 3 * MAX_ITEMS)
 
+    @pytest.mark.parametrize("silent", [15, 16, 17, 500])
+    def test_many_in_a_row_without_a_time_hide_no_story(self, silent: int) -> None:
+        """Wherever the silence lies, a bisection that meets it must not take it for the end of the day."""
+        for start in (100, 400, 480, 500, 520):
+            items = {n: item(n, MIDNIGHT + 10 * n) for n in range(1, 2001) if not start <= n < start + silent}
+            stories, _ = walk(items, MIDNIGHT, MIDNIGHT + 10_000, 2000)
+            assert set(stories) == {n for n in items if n < 1000}
+
+    def test_silence_without_an_end_is_no_day(self) -> None:
+        items = {n: item(n, MIDNIGHT + n) for n in (*range(1, 100), *range(9_900, 10_000))}
+        with pytest.raises(Malformed, match="no item with a time"):
+            walk(items, MIDNIGHT + 50, MIDNIGHT + 9_950, 10_000)
+
     def test_answers_that_cannot_be_read_are_asked_for_again(self) -> None:
         items = {n: item(n, MIDNIGHT + n, url="https://example.org/a") for n in range(1, 301)}
         tries: dict[str, int] = {}
@@ -288,7 +301,7 @@ class TestFallBack:
             if request.path.endswith("/51.json"):
                 raise Unavailable("down")
             try:
-                await asyncio.sleep(10)
+                await asyncio.Event().wait()  # an answer that never comes
             except asyncio.CancelledError:
                 cancelled += 1
                 raise
