@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class DemoRun:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=heed_interrupts,
         )
 
     def finish(self, *arguments: str, timeout_s: float = 240) -> tuple[int, str]:
@@ -89,6 +91,11 @@ def write_watchlist(path: Path, projects: int = PROJECTS) -> Path:
         writer.writeheader()
         writer.writerows(chosen)
     return path
+
+
+def heed_interrupts() -> None:
+    """Undo what a shell does to its background jobs: they, and all that they start, would never hear of a Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def find_worker(process: subprocess.Popen[str], title: str) -> psutil.Process | None:
