@@ -125,9 +125,11 @@ def _windows(task: Task, day: date, entities: Sequence[Entity], missing: Missing
 def _probed(task: Task, day: date, due: Sequence[Entity], missing: Missing) -> Sequence[Entity]:
     """Take a rotating few if the whole feed stands still; asking for all of them would bring nothing new.
 
-    A probe that came back empty a moment ago stands for the whole feed.
+    A stand-in that has stated nothing lately is probed too, before it is asked for everybody. A probe that came back
+    empty a moment ago stands for the whole feed.
     """
-    if not task.probe or not due or not stands_still(task, day, missing):
+    untried = task.relieves and (task.metrics[0], task.origin) not in missing.feeds
+    if not task.probe or not due or not (untried or stands_still(task, day, missing)):
         return due
     if missing.asked.get(task.metrics[0]):
         return ()

@@ -128,6 +128,7 @@ SOURCE: Final = Source(
             cadence_days=1,
             lookback_days=RECENT_DAYS,
             span="since_missing",
+            probe=MAX_ROWS // RECENT_DAYS,  # one batch tells whether the copy goes on
             origin="clickhouse_pypi",
             relieves="pypistats.overall",
         ),

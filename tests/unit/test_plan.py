@@ -200,12 +200,22 @@ class TestStandIn:
             feeds=feeds,
         )
 
+    def alive(self, missing: Missing) -> Missing:
+        """Let the stand-in have stated yesterday."""
+        return replace(missing, feeds={**missing.feeds, ("pypi_downloads", "clickhouse_pypi"): ago(1)})
+
+    def test_one_that_has_stated_nothing_lately_is_probed_first(self) -> None:
+        batches = plan_night(DAY, entities(40), self.missing(DAY, ago(9)), ALL)
+        assert len(of(batches, "clickhouse", "recent")) == 1
+        asked = {e.entity_id for b in of(batches, "clickhouse", "recent") for e in b.entities}
+        assert 0 < len(asked) <= SOURCES["clickhouse"].tasks["recent"].probe
+
     def test_it_is_asked_for_everybody_while_the_feed_stands_still_and_only_then(self) -> None:
         for feed, asked in ((None, 0), (ago(STALE_FEED_DAYS), 0), (ago(STALE_FEED_DAYS + 1), 40 - PROBE)):
-            batches = plan_night(DAY, entities(40), self.missing(DAY, feed), ALL)
+            batches = plan_night(DAY, entities(40), self.alive(self.missing(DAY, feed)), ALL)
             assert sum(len(b.entities) for b in of(batches, "clickhouse", "recent")) == asked
             assert sum(len(b.entities) for b in of(batches, "pypistats")) == (PROBE if asked else 40)
-        night = plan_night(DAY, entities(40), self.missing(DAY, ago(5)), ALL)
+        night = plan_night(DAY, entities(40), self.alive(self.missing(DAY, ago(5))), ALL)
         assert Counter(e.entity_id for b in night for e in b.entities) == Counter(range(40)), (
             "nobody is asked about twice"
         )
@@ -220,6 +230,20 @@ class TestStandIn:
         batches = plan_night(DAY, entities(40), filled, ALL)
         assert of(batches, "clickhouse", "recent")
         assert sum(len(b.entities) for b in of(batches, "pypistats")) == PROBE
+
+    def test_a_stand_in_that_stands_still_itself_is_probed_by_a_batch(self) -> None:
+        """Two dead feeds must not cost a night more than one question each."""
+        turns = Counter[int]()
+        for n in range(12):
+            night = DAY + timedelta(days=n)
+            later = self.missing(night, ago(9))
+            later = replace(later, feeds={**later.feeds, ("pypi_downloads", "clickhouse_pypi"): ago(9)})
+            batches = of(plan_night(night, entities(40), later, ALL), "clickhouse", "recent")
+            asked = [e.entity_id for b in batches for e in b.entities]
+            assert len(batches) <= 1
+            assert len(asked) <= SOURCES["clickhouse"].tasks["recent"].probe
+            turns.update(asked)
+        assert set(turns) == set(range(40))
 
     def test_once_a_week_a_package_is_read_whole(self) -> None:
         """So what the stand-in filled, and what the site corrected, is read where it belongs."""
