@@ -10,9 +10,10 @@ import asyncio
 import logging
 import os
 import secrets
+import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -183,12 +184,19 @@ class Pool:
     owned: list[Any] = field(default_factory=list)
     crawlers: dict[str, list[Any]] = field(default_factory=dict)
     scorer: Any = None
+    driver: str = field(default_factory=lambda: secrets.token_hex(4))
 
     def add_crawlers(self, source: str, count: int) -> None:
-        """Start ``count`` actors for a source; the first is called ``CrawlActor:<source>``."""
+        """Start ``count`` actors for a source; the first is called ``CrawlActor:<source>``.
+
+        As a worker it has this driver in its name too: other drivers have workers of the same source, and what one
+        of those holds is not left behind by an earlier life of this one.
+        """
         for n in range(count):
             name = f"CrawlActor:{source}" + (f":{n}" if n else "")
-            actor = CrawlActor.options(name=name).remote(self.settings, source, name, self.broker, self.budgets)
+            actor = CrawlActor.options(name=name).remote(
+                self.settings, source, f"{name}@{self.driver}", self.broker, self.budgets
+            )
             self.crawlers.setdefault(source, []).append(actor)
             self.owned.append(actor)
 
@@ -310,7 +318,9 @@ async def open_ray(address: str, namespace: str) -> AsyncGenerator[None]:
             raise AstridError(f"a private Ray did not start: {said}") from exc
         raise ConfigError(f"no Ray cluster answers at {address!r} ({said}): start one with `ray start --head`") from exc
     try:
-        yield
+        # Ray writes its warnings to the standard output, which belongs to the results of a command.
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         await asyncio.to_thread(ray.shutdown)
 

@@ -60,6 +60,10 @@ METRICS: Final = (
     Metric(50, "huggingface_downloads", "huggingface", "downloads", "stock", "snapshot", "usage"),
     Metric(51, "huggingface_downloads_30d", "huggingface", "downloads in 30 days", "stock", "snapshot", "usage"),
     Metric(52, "huggingface_likes", "huggingface", "likes", "stock", "snapshot", "attention"),
+    Metric(60, "depsdev_releases", "depsdev", "releases", "stock", "snapshot", "work"),
+    Metric(61, "depsdev_dependents", "depsdev", "dependent packages", "stock", "snapshot", "usage"),
+    Metric(62, "depsdev_stars", "depsdev", "stars", "stock", "snapshot", "attention"),
+    Metric(63, "depsdev_forks", "depsdev", "forks", "stock", "snapshot", "work"),
     Metric(70, "dockerhub_pulls", "dockerhub", "pulls", "stock", "snapshot", "usage"),
     Metric(71, "dockerhub_stars", "dockerhub", "stars", "stock", "snapshot", "attention"),
 )
@@ -73,6 +77,7 @@ ORIGINS: Final = (
     Origin(6, "clickhouse_pypi", 20, "ClickHouse public copy of the PyPI download log"),
     Origin(7, "npm", 10, "npm download counts"),
     Origin(8, "huggingface", 10, "Hugging Face Hub API"),
+    Origin(9, "depsdev", 10, "deps.dev, of unknown age"),
     Origin(12, "dockerhub", 10, "Docker Hub API"),
     Origin(10, "stars_daily", 30, "EvanLi/Github-Ranking daily archive (MIT)"),
     Origin(11, "ai_stars_daily", 31, "yuxiaopeng/Github-Ranking-AI daily archive (MIT)"),

@@ -91,6 +91,8 @@ class Fetcher:
         The run's epoch seconds, and how many real seconds a duration of the run takes.
     answers
         Where answers are kept for conditional requests; None asks for everything anew.
+    holder
+        Who asks for the permits, see :class:`~astrid.ratelimit.Ask`.
     """
 
     def __init__(
@@ -100,12 +102,14 @@ class Fetcher:
         now_s: Callable[[], float],
         real_s: Callable[[float], float],
         answers: AnswerCache | None = None,
+        holder: str = "",
     ) -> None:
         self._send = send
         self._credentials = credentials
         self._now_s = now_s
         self._real_s = real_s
         self._answers = answers
+        self._holder = holder
         speed = 1.0 / real_s(1.0)
         self._lease_s = max(LEASE_S, REAL_LEASE_S * speed)
         self._answer_s = max(ANSWER_S, REAL_ANSWER_S * speed)
@@ -269,6 +273,7 @@ class Fetcher:
             lane=lane,
             lease_s=self._lease_s,
             answer_s=self._answer_s,
+            holder=self._holder,
         )
         asking = asyncio.ensure_future(credential.exchange(receipts, (), ask, self._now_s()))
         try:

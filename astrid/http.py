@@ -80,8 +80,9 @@ class HttpFetcher(Fetcher):
         now_s: Callable[[], float],
         real_s: Callable[[float], float],
         answers: AnswerCache | None = None,
+        holder: str = "",
     ) -> None:
-        super().__init__(HttpTransport(session, base_urls), credentials, now_s, real_s, answers)
+        super().__init__(HttpTransport(session, base_urls), credentials, now_s, real_s, answers, holder)
 
 
 @asynccontextmanager

@@ -66,7 +66,8 @@ class Ask:
     """What a worker wants: up to ``want`` permits of ``cost`` points for one token and lane.
 
     ``lease_s`` is how long the permits may stay away, ``answer_s`` the end of it in which no request may start;
-    both in the run's seconds, so a worker on a fast clock asks for more of them.
+    both in the run's seconds, so a worker on a fast clock asks for more of them. ``holder`` is who asks: a worker's
+    lasting name and its present life, ``name#life``, or empty for one that never dies alone.
     """
 
     bucket: str
@@ -76,6 +77,7 @@ class Ask:
     lane: str = NIGHTLY
     lease_s: float = LEASE_S
     answer_s: float = ANSWER_S
+    holder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class _Lease:
     busy_ms: int
     expires_s: float
     probe: bool = False
+    holder: str = ""
 
     @property
     def nightly(self) -> bool:
@@ -302,6 +305,7 @@ class Budget:
         self._busy = None if spec.busy_s is None else _Meter(int(spec.busy_s * 1000), BUSY_PERIOD_S)
         self._tokens: dict[str, _Token] = {}
         self._leases: dict[int, _Lease] = {}
+        self._lives: dict[str, str] = {}
         self._next_id = first_id
         self._seeded = spec.probe is None
         self._blocked_until_s = 0.0
@@ -337,6 +341,7 @@ class Budget:
         bucket = self._buckets[ask.bucket]
         token = self._tokens.setdefault(ask.token, _Token())
         self._expire(now_s)
+        self._bury(ask.holder, now_s)
         nightly = ask.lane == NIGHTLY
         if nightly:
             self._nightly_asked_s = max(self._nightly_asked_s, now_s)
@@ -470,7 +475,7 @@ class Budget:
     def _lease(self, ask: Ask, bucket_name: str, cost: int, now_s: float, *, probe: bool = False) -> int:
         bucket, nightly = self._buckets[bucket_name], ask.lane == NIGHTLY
         busy_ms = bucket.busy_ms
-        lease = _Lease(ask.token, bucket_name, cost, ask.lane, busy_ms, now_s + ask.lease_s, probe)
+        lease = _Lease(ask.token, bucket_name, cost, ask.lane, busy_ms, now_s + ask.lease_s, probe, ask.holder)
         for meter in bucket.meters:
             meter.open(1, nightly=nightly)
         for meter in self._meters(bucket):
@@ -539,7 +544,22 @@ class Budget:
         self._blocked_until_s = max(self._blocked_until_s, at_s + wait)
 
     def _expire(self, now_s: float) -> None:
-        for permit_id in [i for i, lease in self._leases.items() if lease.expires_s <= now_s]:
+        self._write_off([i for i, lease in self._leases.items() if lease.expires_s <= now_s], now_s)
+
+    def _bury(self, holder: str, now_s: float) -> None:
+        """Write off what an earlier life of a worker holds: where only few requests may be under way, the permits of
+        a killed worker would keep its next life, and everybody else, waiting until they expire."""
+        name, mark, life = holder.partition("#")
+        before = self._lives.get(name, life)
+        if mark:
+            self._lives[name] = life
+        if before != life:
+            dead = f"{name}#{before}"
+            self._write_off([i for i, lease in self._leases.items() if lease.holder == dead], now_s)
+
+    def _write_off(self, permit_ids: Sequence[int], now_s: float) -> None:
+        """Take permits whose receipts will not come for used, and for answered just now."""
+        for permit_id in permit_ids:
             lease = self._leases.pop(permit_id)
             self._judge(lease, None, now_s)
             self._release(lease, now_s, lease.cost, lease.busy_ms, counted=False)

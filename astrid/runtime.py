@@ -241,7 +241,7 @@ class CrawlWorker:
     source
         Which source's queue it drains.
     name
-        Its lasting name; its life is made up anew at every start.
+        Its lasting name, of no other worker; its life is made up anew at every start.
     broker
         Where its batches come from; None opens RabbitMQ at the configured URL.
     exchange_for
@@ -271,6 +271,7 @@ class CrawlWorker:
             lambda: timeline.at(time.time()).timestamp(),
             timeline.real_s,
             answers,
+            self._consumer,
         )
         try:
             await crawl.work(

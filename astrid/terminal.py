@@ -164,4 +164,4 @@ def print_result(console: Console, result: RunResult) -> None:
 def open_console(*, stderr: bool = False) -> Console:
     """Return a console on standard output or error; what is no terminal (a log, a pipe) gets lines of 140 columns."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 140)
+    return Console(file=stream, stderr=stderr, width=None if stream.isatty() else 140)

@@ -47,6 +47,10 @@ METRICS: Final[Mapping[str, Words]] = {
         "Hugging Face, 30 days", "HF 30 d", "downloads of its model in the last 30 days"
     ),
     "huggingface_likes": Words("Hugging Face likes", "HF likes", "likes of its model"),
+    "depsdev_releases": Words("Package releases", "releases", "versions of its package so far"),
+    "depsdev_dependents": Words("Dependents", "dependents", "public packages that depend on its package"),
+    "depsdev_stars": Words("Stars by deps.dev", "stars (deps.dev)", "stars as deps.dev states them, of unknown age"),
+    "depsdev_forks": Words("Forks by deps.dev", "forks (deps.dev)", "forks as deps.dev states them, of unknown age"),
     "dockerhub_pulls": Words("Docker pulls", "pulls", "pulls of its image so far"),
     "dockerhub_stars": Words("Docker Hub stars", "Docker stars", "stars of its image"),
 }

@@ -457,7 +457,18 @@ def _endless_paging(hit: Strike) -> Answer:
 
 
 _EVERYWHERE: Final = frozenset(
-    {"github", "hn_algolia", "hn_firebase", "pypistats", "clickhouse", "archive", "dockerhub", "npm", "huggingface"}
+    {
+        "github",
+        "hn_algolia",
+        "hn_firebase",
+        "pypistats",
+        "clickhouse",
+        "archive",
+        "dockerhub",
+        "npm",
+        "huggingface",
+        "depsdev",
+    }
 )
 _GITHUB: Final = frozenset({"github"})
 _UPSTREAMS: Final[Mapping[str, frozenset[str]]] = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from astrid.models import Request, Response
 from astrid.simulators.archive import Archive
 from astrid.simulators.clickhouse import ClickHouse
+from astrid.simulators.depsdev import DepsDev
 from astrid.simulators.dockerhub import DockerHub
 from astrid.simulators.github import QUOTAS, GitHub, Quotas, User
 from astrid.simulators.hackernews import Algolia, Firebase
@@ -31,6 +32,7 @@ UPSTREAMS: Final = (
     "dockerhub",
     "npm",
     "huggingface",
+    "depsdev",
 )
 """Names of the upstreams; also their path prefixes on the server."""
 
@@ -69,6 +71,7 @@ class Simulation:
                 Npm(world, scenario=scenario, tolerance_s=tolerance_s),
                 HuggingFace(world, scenario=scenario, tolerance_s=tolerance_s),
                 DockerHub(world, scenario=scenario, tolerance_s=tolerance_s),
+                DepsDev(world, scenario=scenario, tolerance_s=tolerance_s),
             )
         }
 

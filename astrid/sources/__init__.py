@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from astrid.limits import BudgetSpec
-from astrid.sources import archive, clickhouse, dockerhub, github, hackernews, huggingface, npm, pypistats
+from astrid.sources import archive, clickhouse, depsdev, dockerhub, github, hackernews, huggingface, npm, pypistats
 from astrid.sources.source import Source, Task
 
 SOURCES: Final[dict[str, Source]] = {
@@ -21,6 +21,7 @@ SOURCES: Final[dict[str, Source]] = {
         clickhouse.SOURCE,
         archive.SOURCE,
         dockerhub.SOURCE,
+        depsdev.SOURCE,
         npm.SOURCE,
         huggingface.SOURCE,
     )

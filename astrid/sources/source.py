@@ -11,9 +11,9 @@ from astrid.catalog import METRIC_BY_NAME, Timing
 from astrid.limits import BudgetSpec
 from astrid.models import Batch, Entity, Gap, Steps
 
-Key = Literal["repository", "package", "npm", "huggingface", "dockerhub", "rules"]
+Key = Literal["repository", "package", "npm", "huggingface", "dockerhub", "depsdev", "rules"]
 """What a source's entities are called by: a GitHub repository, a PyPI package, an identifier of that platform in the
-watchlist, or the rules that find a project in stories."""
+watchlist, the names by which deps.dev knows repository and packages, or the rules that find a project in stories."""
 
 PATIENCE: Final = 3
 """Where one entity costs one request, an answer that cannot be read fails the batch this often; from then on it

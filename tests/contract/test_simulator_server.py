@@ -67,6 +67,7 @@ async def test_every_upstream_answers_as_without_a_socket() -> None:
         ("dockerhub", "/v2/repositories/a/b/", {}),
         ("npm", "/downloads/range/2025-09-01:2025-09-07/alpha", {}),
         ("huggingface", "/api/models/a/b", {}),
+        ("depsdev", "/v3alpha/systems/pypi/packages/alpha", {}),
     ]
     async with serving() as (server, client):
         assert set(server.base_urls) == {*(upstream for upstream, _, _ in requests), "clickhouse"}

@@ -116,7 +116,7 @@ def test_the_shipped_watchlist_passes(environ: dict[str, str]) -> None:
     assert "pypi 373" in out
 
 
-UPSTREAMS = ("HN_ALGOLIA", "PYPISTATS", "CLICKHOUSE", "NPM", "DOCKERHUB", "HUGGINGFACE")
+UPSTREAMS = ("HN_ALGOLIA", "PYPISTATS", "CLICKHOUSE", "NPM", "DOCKERHUB", "HUGGINGFACE", "DEPSDEV")
 
 
 def test_a_live_night_without_a_token_skips_github(environ: dict[str, str], tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_live_night_without_a_token_skips_github(environ: dict[str, str], tmp_
         code, out, _ = run(live, "plan", "--json")
         assert code == 0
         planned = json.loads(out)
-        assert {s["source"] for s in planned["sources"]} == {"hackernews", "pypistats", "npm", "dockerhub"}
+        assert {s["source"] for s in planned["sources"]} == {"hackernews", "pypistats", "npm", "dockerhub", "depsdev"}
         assert any("github is skipped" in sentence for sentence in planned["skipped"])
 
         code, out, said = run(live, "nightly", "--json")

@@ -271,3 +271,24 @@ async def test_a_night_judges_before_it_scores_and_says_so_in_its_record(place: 
     assert "The upstream of pypistats (freshness) breaks its contract" in said.export_text()
     again = await run_night(driver, place.universe, night, [])
     assert (again.violated, len(seen)) == ((), 1), "a night that lacks nothing is not judged again"
+
+
+async def test_deps_dev_that_counts_quite_otherwise_is_found(place: Place) -> None:
+    """Its newest weekly count is held against our own of the same days, project by project."""
+    theirs = METRIC_BY_NAME["depsdev_stars"].metric_id
+    night = NIGHT - timedelta(days=1)
+    ours = (await place.store.read_matrix(STARS, place.universe.entity_ids, night, night))[0]
+    run_id = await place.start(night)
+    for age, share in ((9, 0.1), (2, 0.97)):
+        await place.write(night - timedelta(days=age), ours * share, run_id, theirs)
+
+    async def verdict() -> CanaryRow:
+        await inspect_night(place.store, place.universe, night, run_id, NOW)
+        rows = await place.store.read_canaries(night)
+        return next(r for r in rows if (r.source, r.name) == ("depsdev", "second_count"))
+
+    assert (await verdict()).state == "ok"
+    await place.write(night, ours * 0.4, run_id, theirs)
+    broken = await verdict()
+    assert broken.state == "violated"
+    assert f"{N} projects" in broken.reason

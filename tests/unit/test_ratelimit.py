@@ -23,6 +23,7 @@ from astrid.ratelimit import (
     MAX_BACKOFF_S,
     Ask,
     Budget,
+    Grant,
     Receipt,
     rank_tokens,
     token_name,
@@ -226,6 +227,47 @@ class TestLeases:
         longest_s = max(w.period_s for w in bucket.windows)
         assert budget.acquire(Ask(name), START + 1e-3).wait_s == pytest.approx(longest_s, abs=0.01)
         assert budget.acquire(Ask(name), START + longest_s).permit_ids
+
+
+class TestLives:
+    """A killed worker's permits: its next life takes them for used, other workers' stay theirs."""
+
+    SPEC = BudgetSpec({"core": BucketSpec((Window(10, 60.0),))}, concurrency=3)
+
+    def take(self, budget: Budget, holder: str, at_s: float, want: int = 3) -> Grant:
+        return budget.acquire(Ask("core", want=want, holder=holder), at_s)
+
+    def test_the_next_life_need_not_wait_for_what_the_killed_one_holds(self) -> None:
+        budget = Budget(self.SPEC)
+        assert len(self.take(budget, "a#1", START).permit_ids) == 3
+        assert not self.take(budget, "a#1", START + 1).permit_ids
+        assert len(self.take(budget, "a#2", START + 2).permit_ids) == 3
+
+    def test_what_it_held_counts_as_answered_now(self) -> None:
+        budget = Budget(self.SPEC)
+        for life in range(3):
+            assert len(self.take(budget, f"a#{life}", START + life).permit_ids) == 3
+        grant = self.take(budget, "a#3", START + 3)
+        assert len(grant.permit_ids) == 1
+        assert not self.take(budget, "a#4", START + 4).permit_ids
+        assert self.take(budget, "a#4", START + 61.5).permit_ids
+
+    def test_of_other_workers_and_of_nobody_nothing_is_taken(self) -> None:
+        budget = Budget(self.SPEC)
+        for holder in ("a#1", "b#1", ""):
+            assert self.take(budget, holder, START, want=1).permit_ids
+        assert not self.take(budget, "c#2", START + 1).permit_ids
+        assert not self.take(budget, "", START + 1).permit_ids
+        assert len(self.take(budget, "b#2", START + 2).permit_ids) == 1
+
+    def test_a_late_receipt_of_the_dead_teaches_and_frees_nothing_twice(self) -> None:
+        budget = Budget(self.SPEC)
+        (old, *_) = self.take(budget, "a#1", START).permit_ids
+        self.take(budget, "a#2", START + 1)
+        budget.settle(Receipt(old, Signal("secondary", retry_after_s=30.0), START + 2))
+        grant = self.take(budget, "a#2", START + 3)
+        assert grant.wait_s == pytest.approx(30.0)
+        assert not grant.permit_ids
 
 
 def github(limit: int = 100, reserve: float = 0.1, concurrency: int = 1000) -> Budget:

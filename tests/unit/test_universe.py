@@ -52,6 +52,19 @@ def test_slug_order_and_keys() -> None:
     assert universe.entities("rules") == (Entity(3, "beta", "beta", ("url:beta.dev", "name:Beta One")),)
 
 
+def test_deps_dev_is_asked_by_the_name_of_today_and_the_first_packages() -> None:
+    packaged = project("gamma", pypi=("gamma", "gamma-core"), npm=("@g/gamma",))
+    ids = {**IDS, "gamma": 9}
+    before = Universe.build([ALPHA, BETA, packaged], ids, {}).entities("depsdev")
+    assert before == (
+        Entity(7, "alpha", "alpha", ("github.com/Own/Alpha", "pypi/alpha")),
+        Entity(9, "gamma", "gamma", ("pypi/gamma", "npm/@g/gamma")),
+    )
+    moved = Identity(7, "github", "R_1", "new/alpha")
+    after = Universe.build([ALPHA], IDS, {7: moved}).entities("depsdev")
+    assert after[0].names == ("github.com/new/alpha", "pypi/alpha")
+
+
 def test_the_first_observed_day_goes_with_the_repository_alone() -> None:
     universe = Universe.build([BETA, ALPHA], IDS, {}, {7: DAY, 3: DAY})
     assert [e.since for e in universe.entities("repository")] == [DAY]
