@@ -122,8 +122,8 @@ def _pieces(task: Task, first: date, last: date, entities: Sequence[Entity]) -> 
         for n in range(0, (last - first).days + 1, task.days_per_batch):
             begin = first + timedelta(days=n)
             end = min(last, begin + timedelta(days=task.days_per_batch - 1))
-            requests = ceil(task.price(task, group, (end - begin).days + 1))
-            yield _Piece(begin, end, group, requests, requests * task.points_per_request)
+            price = task.price(task, group, (end - begin).days + 1)
+            yield _Piece(begin, end, group, ceil(price.requests), ceil(price.points))
 
 
 def _interleave(batches_of_asks: Sequence[Sequence[Batch]]) -> list[Batch]:

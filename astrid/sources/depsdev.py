@@ -18,7 +18,7 @@ from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, Unavailable
 from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Entity, Gap, Observations, Request, Response, Steps
-from astrid.sources.source import PATIENCE, Source, Task
+from astrid.sources.source import PATIENCE, Price, Source, Task
 
 RELEASES: Final = METRIC_BY_NAME["depsdev_releases"].metric_id
 DEPENDENTS: Final = METRIC_BY_NAME["depsdev_dependents"].metric_id
@@ -214,8 +214,8 @@ def _is_package(entity: Entity) -> bool:
     return any(not name.startswith("github.com/") for name in entity.names)
 
 
-def _price_packages(_: Task, entities: Sequence[Entity], days: int) -> float:
-    return 2 * len(entities)
+def _price_packages(_: Task, entities: Sequence[Entity], days: int) -> Price:
+    return Price(2 * len(entities), 2 * len(entities))
 
 
 SOURCE: Final = Source(

@@ -17,7 +17,7 @@ from astrid.sources.github_commits import DAYS, MAX_HISTORIES, crawl_commits
 from astrid.sources.github_counts import COUNTS, TOTALS, crawl_counts
 from astrid.sources.github_history import WEEKS_PER_PAGE, crawl_history
 from astrid.sources.github_identity import API_VERSION
-from astrid.sources.source import Source, Task
+from astrid.sources.source import Price, Source, Task
 
 
 def crawl(batch: Batch) -> Steps:
@@ -36,23 +36,25 @@ def crawl(batch: Batch) -> Steps:
             return (yield from crawl_history(batch))
 
 
-def _price_counts(_: Task, entities: Sequence[Entity], days: int) -> float:
-    return 1 + _lookup(entities)
+def _price_counts(task: Task, entities: Sequence[Entity], days: int) -> Price:
+    return _with_lookup(1, task.points_per_request, entities)
 
 
-def _price_commits(task: Task, entities: Sequence[Entity], days: int) -> float:
-    return task.requests_per_batch * len(entities) / task.entities_per_batch + _lookup(entities)
+def _price_commits(task: Task, entities: Sequence[Entity], days: int) -> Price:
+    requests = task.requests_per_batch * len(entities) / task.entities_per_batch
+    return _with_lookup(requests, requests * task.points_per_request, entities)
 
 
-def _price_history(_: Task, entities: Sequence[Entity], days: int) -> float:
+def _price_history(_: Task, entities: Sequence[Entity], days: int) -> Price:
     """Price the pages of each repository, and the one request that finds out what they are called today."""
-    pages = ceil((days + 6) / 7 / WEEKS_PER_PAGE)
-    return 1 + len(entities) * pages
+    requests = 1 + len(entities) * ceil((days + 6) / 7 / WEEKS_PER_PAGE)
+    return Price(requests, requests)
 
 
-def _lookup(entities: Sequence[Entity]) -> int:
-    """Return the request that it takes to look up names without an id."""
-    return int(any(not e.key for e in entities))
+def _with_lookup(requests: float, points: float, entities: Sequence[Entity]) -> Price:
+    """Add the request, of one point, that it takes to look up names without an id."""
+    lookup = int(any(not e.key for e in entities))
+    return Price(requests + lookup, points + lookup)
 
 
 SOURCE: Final = Source(

@@ -18,7 +18,7 @@ from astrid.errors import Malformed, TooLarge, Unavailable
 from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Entity, Observations, Request, Response, Steps, Story
 from astrid.sources.hn_firebase import read_count, walk_items
-from astrid.sources.source import PATIENCE, Source, Task, days_between
+from astrid.sources.source import PATIENCE, Price, Source, Task, days_between
 from astrid.watchlist.matching import StoryMatcher
 
 REACHABLE: Final = 1000
@@ -162,9 +162,10 @@ def count_stories(batch: Batch, stories: dict[int, Story], origin_id: int) -> Ob
     return Observations.from_rows(rows)
 
 
-def _price(_: Task, entities: Sequence[Entity], days: int) -> float:
+def _price(_: Task, entities: Sequence[Entity], days: int) -> Price:
     """Price some days: a request reads about fifteen of them, where windows do not have to be split."""
-    return 1 + days / 15
+    requests = 1 + days / 15
+    return Price(requests, requests)
 
 
 SOURCE: Final = Source(

@@ -29,10 +29,19 @@ def _any_entity(_: Entity) -> bool:
     return True
 
 
-def price_by_size(task: Task, entities: Sequence[Entity], days: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a batch is expected to take: requests, and points where its upstream counts them (else the same)."""
+
+    requests: float
+    points: float
+
+
+def price_by_size(task: Task, entities: Sequence[Entity], days: int) -> Price:
     """Price a batch: by entity where a full one sends a request for each, else the same however full it is."""
     one_each = task.requests_per_batch == task.entities_per_batch
-    return task.requests_per_batch * (len(entities) / task.entities_per_batch if one_each else 1)
+    requests = task.requests_per_batch * (len(entities) / task.entities_per_batch if one_each else 1)
+    return Price(requests, requests * task.points_per_request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +58,8 @@ class Task:
     feed this one stands in for: it is asked only while that stands still. ``origin`` names the origin of its values.
     With ``reread_days`` an entity that is asked is asked for everything, as far back as the upstream keeps it, once in
     so many nights: upstreams revise, and what a stand-in filled is read where it belongs.
-    ``accepts`` says which of the source's entities the task is for. ``price`` gives the requests that a batch of some
-    entities and days is expected to take.
+    ``accepts`` says which of the source's entities the task is for. ``price`` says what a batch of some entities
+    and days is expected to take.
     """
 
     name: str
@@ -70,7 +79,7 @@ class Task:
     reread_days: int = 0
     also: tuple[str, ...] = ()
     accepts: Callable[[Entity], bool] = _any_entity
-    price: Callable[[Task, Sequence[Entity], int], float] = price_by_size
+    price: Callable[[Task, Sequence[Entity], int], Price] = price_by_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ async def _spend(year: Year, hours: float, task_name: str, quota: float) -> Spen
     house = CountingHouse(year, simulation, random.Random(f"{year.seed} house"), task.bucket)
     day = FIRST_DAY + timedelta(days=PAST_DAYS)
     # A tenth more than the plan has room for; a repository stands for many entities, each a project of its own.
-    points = task.price(task, [Entity(0, "", "R", ("",))] * task.entities_per_batch, 14) * task.points_per_request
+    points = task.price(task, [Entity(0, "", "R", ("",))] * task.entities_per_batch, 14).points
     windows = int(hours) + 1
     count = int(1.1 * LIVE_USERS * PRIMARY * quota * windows / points * task.entities_per_batch)
     entities = [Entity(n, f"e{n}", "", (world.repos[n % REPOS].name,)) for n in range(1, count + 1)]
