@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from astrid import METHOD_VERSION
 from astrid.broker import Broker
 from astrid.catalog import METRIC_BY_ID, METRICS, ORIGIN_BY_ID
 from astrid.errors import AstridError, StoreError
+from astrid.models import Entity
 from astrid.pipeline.asks import Missing
 from astrid.pipeline.backfill import plan_backfill
 from astrid.pipeline.costs import cost_plan
@@ -138,8 +142,9 @@ async def plan_run(
     hours: float = NIGHT_HOURS,
 ) -> Plan:
     """Read what a night lacks, and plan it; see :func:`~astrid.pipeline.plan.plan_night`."""
-    missing = await read_missing(store, universe, day, now)
-    entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
+    by_key = {key: universe.entities(key) for key in {SOURCES[name].key for name in sources}}
+    entities = {name: by_key[SOURCES[name].key] for name in sources}
+    missing = await read_missing(store, entities, day, now)
     value = await store.read_percentiles()
     return plan_night(day, entities, missing, sources, without, users=users, hours=hours, value=value)
 
@@ -202,37 +207,35 @@ async def execute(
 
 
 async def read_missing(
-    store: Store, universe: Universe, day: date, now: datetime, heal_days: int = HEAL_DAYS
+    store: Store, entities: Mapping[str, Sequence[Entity]], day: date, now: datetime, heal_days: int = HEAL_DAYS
 ) -> Missing:
-    """Read what the store lacks for a night: the days of every nightly metric that have no value.
+    """Read what the store lacks for a night: the days without a value, of each metric that a source may be asked for.
 
-    A gap does not count as missing if asking again is useless, or if it was asked for a moment ago.
+    A gap does not count as missing if asking again is useless, or if it was asked for a moment ago. ``entities`` are
+    those of each source that may be asked.
     """
     first = day - timedelta(days=heal_days - 1)
     waiting = await store.read_waiting_gaps(first, day, now - RETRY_AFTER, LEFT_OUT)
+    waits: dict[tuple[int, int], set[date]] = {}
+    for metric_id, entity_id, late in waiting:
+        waits.setdefault((metric_id, entity_id), set()).add(late)
+    fillers = {m: name for name in entities for t in SOURCES[name].tasks.values() for m in t.metrics}
     days: dict[str, dict[int, frozenset[date]]] = {}
     newest: dict[str, dict[int, date]] = {}
-    for metric in METRICS:
-        source = SOURCES.get(metric.source)
-        if source is None:
-            continue
-        entity_ids = universe.entity_ids
-        missing = await store.read_missing(metric.metric_id, entity_ids, first, day)
-        tracked = {e.entity_id for e in universe.entities(source.key)}
+    patterns: dict[bytes, tuple[frozenset[date], date | None]] = {}
+    for metric in [m for m in METRICS if m.name in fillers]:
+        numbers = np.array([e.entity_id for e in entities[fillers[metric.name]]], np.int32)
+        lacking = (await store.read_missing(metric.metric_id, numbers, first, day)).T
         days[metric.name], newest[metric.name] = {}, {}
-        for column, number in enumerate(entity_ids):
-            entity_id = int(number)
-            if entity_id not in tracked:
-                continue
-            lacking = missing[:, column]
-            days[metric.name][entity_id] = frozenset(
-                d
-                for n in lacking.nonzero()[0]
-                if (metric.metric_id, entity_id, d := first + timedelta(days=int(n))) not in waiting
-            )
-            seen = (~lacking).nonzero()[0]
-            if len(seen):
-                newest[metric.name][entity_id] = first + timedelta(days=int(seen[-1]))
+        for entity_id, row in zip(numbers.tolist(), lacking, strict=True):
+            # Most entities lack the same days.
+            key = row.tobytes()
+            if key not in patterns:
+                patterns[key] = _read_pattern(row, first)
+            lacked, last = patterns[key]
+            days[metric.name][entity_id] = lacked - waits.get((metric.metric_id, entity_id), frozenset())
+            if last is not None:
+                newest[metric.name][entity_id] = last
     asked: dict[str, frozenset[int]] = {
         m.name: frozenset(e for metric_id, e, d in waiting if metric_id == m.metric_id and d == day) for m in METRICS
     }
@@ -251,6 +254,13 @@ async def read_missing(
         if metric_id in METRIC_BY_ID and origin_id in ORIGIN_BY_ID
     }
     return Missing(first, days, newest, asked, tried, refused, feeds)
+
+
+def _read_pattern(lacking: npt.NDArray[np.bool_], first: date) -> tuple[frozenset[date], date | None]:
+    """Return the days that are lacking, and the last one that is not."""
+    seen = np.flatnonzero(~lacking)
+    last = first + timedelta(days=int(seen[-1])) if len(seen) else None
+    return frozenset(first + timedelta(days=n) for n in np.flatnonzero(lacking).tolist()), last
 
 
 async def _follow(run_id: int, driver: Driver, workers: asyncio.Future[None]) -> None:
