@@ -76,6 +76,17 @@ def find_asks(source: Source, task: Task, day: date, entities: Sequence[Entity],
     return [Ask(source, task, first, day, tuple(group)) for first, group in sorted(groups.items())]
 
 
+def find_passed_over(task: Task, day: date, entities: Sequence[Entity], missing: Missing) -> tuple[Entity, ...]:
+    """Return who is due and is not asked for, because the whole feed stands still and a few are asked for all."""
+    if not task.probe or not task.cadence_days:
+        return ()
+    if task.relieves and not stands_still(_task_of(task.relieves), day, missing):
+        return ()
+    due = [e for e in entities if task.accepts(e) and is_due(task, e.entity_id, day, missing)]
+    probed = {e.entity_id for e in _probed(task, day, due, missing)}
+    return tuple(e for e in due if e.entity_id not in probed)
+
+
 def is_due(task: Task, entity_id: int, day: date, missing: Missing) -> bool:
     """Tell whether the night of ``day`` asks for an entity: it lacks the day, and its turn has come or was missed."""
     lacking = [metric for metric in task.metrics if day in missing.of(metric, entity_id)]

@@ -23,7 +23,7 @@ from astrid.pipeline.asks import Missing
 from astrid.pipeline.backfill import plan_backfill
 from astrid.pipeline.costs import cost_plan
 from astrid.pipeline.inspection import inspect_night, list_violated
-from astrid.pipeline.plan import LEFT_OUT, NIGHT_HOURS, Plan, plan_night
+from astrid.pipeline.plan import NIGHT_HOURS, NOT_ASKED, Plan, plan_night
 from astrid.pipeline.universe import Universe
 from astrid.sources import SOURCES
 from astrid.store import CostRow, Progress, Store
@@ -215,7 +215,7 @@ async def read_missing(
     those of each source that may be asked.
     """
     first = day - timedelta(days=heal_days - 1)
-    waiting = await store.read_waiting_gaps(first, day, now - RETRY_AFTER, LEFT_OUT)
+    waiting = await store.read_waiting_gaps(first, day, now - RETRY_AFTER, NOT_ASKED)
     waits: dict[tuple[int, int], set[date]] = {}
     for metric_id, entity_id, late in waiting:
         waits.setdefault((metric_id, entity_id), set()).add(late)
@@ -241,7 +241,7 @@ async def read_missing(
     }
     tried: dict[str, dict[int, date]] = {m.name: {} for m in METRICS}
     refused: dict[str, dict[int, date]] = {m.name: {} for m in METRICS}
-    for metric_id, entity_id, retry, last in await store.read_last_tries(first, day, LEFT_OUT):
+    for metric_id, entity_id, retry, last in await store.read_last_tries(first, day, NOT_ASKED):
         if metric_id in METRIC_BY_ID:
             name = METRIC_BY_ID[metric_id].name
             tried[name][entity_id] = max(last, tried[name].get(entity_id, last))

@@ -18,7 +18,7 @@ from typing import Final
 from astrid.catalog import METRIC_BY_NAME
 from astrid.limits import BucketSpec
 from astrid.models import Batch, Entity, Gap
-from astrid.pipeline.asks import Ask, Missing, find_asks, measure_staleness
+from astrid.pipeline.asks import Ask, Missing, find_asks, find_passed_over, measure_staleness
 from astrid.pipeline.costs import Cost, cost_plan, count_hours
 from astrid.pipeline.shares import fit
 from astrid.sources import BUDGETS, SOURCES
@@ -26,8 +26,14 @@ from astrid.sources.source import Source, Task, days_between
 
 NIGHT_HOURS: Final = 6.0
 
-LEFT_OUT: Final = "not asked tonight: the night's hours went to what had waited longer"
+NOT_ASKED: Final = "not asked tonight: "
+"""How the reasons of gaps begin that no upstream was asked for: they are no tries."""
+
+LEFT_OUT: Final = NOT_ASKED + "the night's hours went to what had waited longer"
 """The ledger's reason for what did not fit into a night."""
+
+PASSED_OVER: Final = NOT_ASKED + "the feed stands still, and a few were asked for all"
+"""The ledger's reason for the night's day of whom no probe of a feed that stands still was about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ def plan_night(
         fitting = fit(own, hours, price, rank)
         kept += fitting
         left_out += _leave_out(own, fitting, missing)
+    left_out += _pass_over(day, entities, missing, sources, without, kept)
     batches = _interleave([cut(ask.source, ask.task, day, ask.first, ask.last, ask.entities) for ask in kept])
     return Plan(tuple(batches), tuple(left_out), tuple(cost_plan(batches, users)))
 
@@ -141,6 +148,25 @@ def _interleave(batches_of_asks: Sequence[Sequence[Batch]]) -> list[Batch]:
         for n, batch in enumerate(own)
     ]
     return [place[-1] for place in sorted(placed, key=lambda p: p[:3])]
+
+
+def _pass_over(
+    day: date,
+    entities: Mapping[str, Sequence[Entity]],
+    missing: Missing,
+    sources: Collection[str],
+    without: Collection[str],
+    kept: Sequence[Ask],
+) -> Iterator[Gap]:
+    """Return the gaps of the night's day whose feed stands still and whose stand-in is not asked either."""
+    asked = {(metric, e.entity_id) for ask in kept for metric in ask.task.metrics for e in ask.entities}
+    for source in [s for name, s in SOURCES.items() if name in sources]:
+        for task in [t for t in source.tasks.values() if f"{source.name}.{t.name}" not in without]:
+            for entity in find_passed_over(task, day, entities[source.name], missing):
+                for metric in task.metrics:
+                    if (metric, entity.entity_id) not in asked and day in missing.of(metric, entity.entity_id):
+                        asked.add((metric, entity.entity_id))
+                        yield Gap(entity.entity_id, METRIC_BY_NAME[metric].metric_id, day, PASSED_OVER, True)
 
 
 def _leave_out(asks: Sequence[Ask], kept: Sequence[Ask], missing: Missing) -> Iterator[Gap]:

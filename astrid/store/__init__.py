@@ -251,7 +251,7 @@ class Store:
     ) -> set[tuple[int, int, date]]:
         """Return (metric_id, entity_id, day) of open gaps that need no new try: hopeless, or asked after a moment.
 
-        ``unasked`` is the reason of gaps that stand for not having been asked at all.
+        ``unasked`` is how the reason of gaps begins that stand for not having been asked at all.
         """
         async with pool.reading(self._pool, self._place) as connection:
             return await reads.read_waiting_gaps(connection, first, last, asked_after, unasked)

@@ -43,7 +43,7 @@ async def test_last_tries_tell_refusals_from_failures_and_forget_who_was_not_ask
         Gap(a, 1, ago(2), "down", True),
         Gap(a, 1, ago(1), UNASKED, True),
         Gap(b, 1, ago(4), "down", True),
-        Gap(c, 1, DAY, UNASKED, True),
+        Gap(c, 1, DAY, f"{UNASKED}, for some reason", True),
         Gap(c, 2, ago(50), "down", True),
     ]
     await store.write_gaps(gaps, NOW)

@@ -17,7 +17,7 @@ from astrid.models import Batch, Entity
 from astrid.pipeline.asks import STALE_FEED_DAYS, Missing, is_due
 from astrid.pipeline.backfill import PYPISTATS_DAYS, plan_backfill
 from astrid.pipeline.costs import cost_plan
-from astrid.pipeline.plan import LEFT_OUT, Plan
+from astrid.pipeline.plan import LEFT_OUT, PASSED_OVER, Plan
 from astrid.pipeline.plan import plan_night as plan_whole_night
 from astrid.pipeline.shares import share
 from astrid.sources import SOURCES, Task
@@ -59,7 +59,7 @@ def plan_night(
 ) -> list[Batch]:
     """Plan a night that is long enough for everything."""
     plan = plan_whole_night(day, entities, missing, sources, without, hours=10_000)
-    assert not plan.left_out
+    assert {g.reason for g in plan.left_out} <= {PASSED_OVER}
     return list(plan.batches)
 
 
@@ -171,6 +171,11 @@ class TestNight:
             batches = plan_night(night, entities(count), missing, ("pypistats",))
             asked.update(e.entity_id for b in batches for e in b.entities)
             assert sum(len(b.entities) for b in batches) == PROBE
+            gaps = plan_whole_night(night, entities(count), missing, ("pypistats",), hours=10_000).left_out
+            assert {(g.entity_id, g.day) for g in gaps} == {
+                (e, night) for e in range(count) if all(e != x.entity_id for b in batches for x in b.entities)
+            }
+            assert {(g.reason, g.retry) for g in gaps} == {(PASSED_OVER, True)}
             none = replace(missing, asked={"pypi_downloads": frozenset({1})})
             assert plan_night(night, entities(count), none, ("pypistats",)) == []
         assert set(asked) == set(range(count))
@@ -219,6 +224,8 @@ class TestStandIn:
         assert Counter(e.entity_id for b in night for e in b.entities) == Counter(range(40)), (
             "nobody is asked about twice"
         )
+        whole = plan_whole_night(DAY, entities(40), self.alive(self.missing(DAY, ago(5))), ALL, hours=10_000)
+        assert not whole.left_out, "who is asked about elsewhere is not passed over"
         batches = of(night, "clickhouse")
         assert {(b.start, b.end) for b in batches} == {(ago(4), DAY)}
         assert max(len(b.entities) * ((b.end - b.start).days + 1) for b in batches) <= 500

@@ -131,14 +131,14 @@ class Books:
         return {
             key
             for key, (gap, at) in self.gaps.items()
-            if first <= gap.day <= last and (not gap.retry or (at > asked_after and gap.reason != unasked))
+            if first <= gap.day <= last and (not gap.retry or (at > asked_after and not gap.reason.startswith(unasked)))
         }
 
     async def read_last_tries(self, first: date, last: date, unasked: str) -> list[tuple[int, int, bool, date]]:
         """See :meth:`astrid.store.Store.read_last_tries`."""
         tries: dict[tuple[int, int, bool], date] = {}
         for gap, _ in self.gaps.values():
-            if first <= gap.day <= last and gap.reason != unasked:
+            if first <= gap.day <= last and not gap.reason.startswith(unasked):
                 key = (gap.metric_id, gap.entity_id, gap.retry)
                 tries[key] = max(gap.day, tries.get(key, gap.day))
         return [(*key, day) for key, day in tries.items()]

@@ -22,7 +22,7 @@ from astrid.fetcher import Credential, Fetcher
 from astrid.models import Request, Response
 from astrid.pipeline import crawl
 from astrid.pipeline.night import plan_run
-from astrid.pipeline.plan import NIGHT_HOURS
+from astrid.pipeline.plan import LEFT_OUT, NIGHT_HOURS
 from astrid.pipeline.universe import Universe
 from astrid.ratelimit import token_name
 from astrid.runtime import local_exchanges
@@ -173,7 +173,7 @@ class House:
         batches = plan.batches
         books.plan(batches)
         books.enter(plan.left_out, now)
-        self.year.left_out += len(plan.left_out)
+        self.year.left_out += sum(g.reason == LEFT_OUT for g in plan.left_out)
         await self.broker.publish(batches)
         timeline = Timeline(now, self.now_s())
         names = sorted({b.source for b in batches})

@@ -29,11 +29,11 @@ ORDER BY metric_id, entity_id, day
 -- name: read_waiting_gaps
 -- Asking for these now is useless: the upstream said so, or it was asked a moment ago.
 SELECT metric_id, entity_id, day FROM gap
-WHERE healed_at IS NULL AND day BETWEEN $1 AND $2 AND (NOT retry OR last_seen_at > $3 AND reason <> $4)
+WHERE healed_at IS NULL AND day BETWEEN $1 AND $2 AND (NOT retry OR last_seen_at > $3 AND NOT starts_with(reason, $4))
 
 -- name: read_last_tries
 SELECT metric_id, entity_id, retry, max(day) FROM gap
-WHERE healed_at IS NULL AND day BETWEEN $1 AND $2 AND reason <> $3
+WHERE healed_at IS NULL AND day BETWEEN $1 AND $2 AND NOT starts_with(reason, $3)
 GROUP BY metric_id, entity_id, retry
 
 -- name: read_feeds
