@@ -29,6 +29,8 @@ GROWTH_S: Final = 3 * 86_400
 HOURLY: Final = Window("requests", 10_000, 3600.0)
 UNREADABLE: Final = 3
 """Firebase counts items that it does not show yet."""
+SHORTEST_TYPO: Final = 4
+"""Shorter words are searched for as they are (Algolia's default ``minWordSizefor1Typo``)."""
 _FILTER: Final = re.compile(r"(\w+)(<=|>=|!=|=|<|>)(-?\d+)")
 _ITEM: Final = re.compile(r"/v0/item/(\d+)\.json")
 
@@ -129,8 +131,14 @@ class Algolia(Upstream):
             for s in stories
             if int(s.created_at.timestamp()) not in unequal
             and (wanted == [{"story"}] or all(group & set(_tags(s)) for group in wanted))
-            and all(word in s.title.lower() or word in s.url.lower() for word in words)
+            and all(word in s.title.lower() or word in s.url.lower() or self._mistakes(call, word, s) for word in words)
         ]
+
+    def _mistakes(self, call: Call, word: str, story: Story) -> bool:
+        """Tell whether the search takes a word of a title for ``word``."""
+        if not self.scenario.hn_typos or len(word) < SHORTEST_TYPO or call.param("typoTolerance") == "false":
+            return False
+        return any(_one_letter_off(word, other) for other in re.findall(r"\w+", story.title.lower()))
 
 
 class Firebase(Upstream):
@@ -241,6 +249,14 @@ def _tags(story: Story) -> list[str]:
     tags = ["story", f"author_{author_of(story)}", f"story_{story.story_id}"]
     title = story.title.lower()
     return tags + [tag for tag, start in (("ask_hn", "ask hn"), ("show_hn", "show hn")) if title.startswith(start)]
+
+
+def _one_letter_off(a: str, b: str) -> bool:
+    """Tell whether one letter was changed, added or left out."""
+    if abs(len(a) - len(b)) > 1:
+        return False
+    same = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return a[same + (len(a) >= len(b)) :] == b[same + (len(b) >= len(a)) :]
 
 
 def _tag_groups(text: str) -> list[set[str]]:

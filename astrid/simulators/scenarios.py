@@ -60,7 +60,7 @@ class Scenario:
     week until Tuesday. GitHub's hourly limits are multiplied by ``quota``, and last ``hour_s`` seconds; its ``date``
     header is off by ``skew_s`` seconds. With ``pypi_mirrors`` pypistats states downloads with
     mirrors too. With ``hn_search_down`` the search of Hacker News fails; it is ``hn_lag_s``
-    seconds behind Hacker News itself.
+    seconds behind Hacker News itself; with ``hn_typos`` a word also finds what is one letter off.
     """
 
     name: str
@@ -89,6 +89,7 @@ class Scenario:
     pypi_mirrors: bool = False
     hn_search_down: bool = False
     hn_lag_s: float = 0.0
+    hn_typos: bool = False
 
 
 CALM: Final = Scenario("calm", "no faults")
@@ -110,6 +111,7 @@ SCENARIOS: Final = {
         Scenario("pypi_mirrors", "pypistats states downloads with mirrors too, made up: 1 % more", pypi_mirrors=True),
         Scenario("hn_search_down", "the search of Hacker News fails: 503 for everything", hn_search_down=True),
         Scenario("hn_lag", "the search of Hacker News is 12 hours behind its items", hn_lag_s=43_200.0),
+        Scenario("hn_typos", "the search of Hacker News also finds what is one letter off the words", hn_typos=True),
         Scenario("clock_skew", "the date header of GitHub is 10 minutes fast", skew_s=600.0),
         Scenario(
             "private", "2 % of the repositories are private for one night in seven (404, then back)", private=0.02

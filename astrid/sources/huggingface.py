@@ -19,7 +19,7 @@ from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, Unavailable
 from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Entity, Gap, Identity, Observations, Request, Response, Steps
-from astrid.sources.source import PATIENCE, Source, Task
+from astrid.sources.source import PATIENCE, Price, Source, Task
 
 PAGE: Final = 500
 MAX_PAGES: Final = 20
@@ -241,6 +241,12 @@ def _is_model(entity: Entity) -> bool:
     return "/" in entity.key  # an organisation has no counts of its own
 
 
+def _price(_: Task, entities: Sequence[Entity], days: int) -> Price:
+    """Price lists and singles: half of the models are taken to be among the 10,000 most downloaded."""
+    requests = min(MAX_PAGES, len(entities) // 2) + (len(entities) + 1) // 2
+    return Price(requests, requests)
+
+
 SOURCE: Final = Source(
     name="huggingface",
     upstream="huggingface",
@@ -253,9 +259,10 @@ SOURCE: Final = Source(
             "api",
             entities_per_batch=500,
             days_per_batch=1,
-            requests_per_batch=MAX_PAGES + 250,  # half of them are taken to be among the 10,000 most downloaded
+            requests_per_batch=MAX_PAGES + 250,
             cadence_days=1,
             accepts=_is_model,
+            price=_price,
         )
     },
     crawl=crawl,

@@ -7,6 +7,7 @@ import gzip
 import html
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,18 @@ class TestAlgolia:
         at = int(make_stories(40)[20].created_at.timestamp())
         found = search(Algolia(make_world()), numericFilters=f"created_at_i{condition}{at}", hitsPerPage="1000")
         assert sorted(int(h["objectID"]) - 5000 for h in found["hits"]) == list(expected)
+
+    @pytest.mark.parametrize(
+        ("query", "found"), [("ollama", 1), ("olama", 1), ("ollamaa", 1), ("ollamo", 1), ("olamo", 0), ("oll", 1)]
+    )
+    def test_a_search_that_forgives_typos(self, query: str, found: int) -> None:
+        """Why stories are matched here and not there: one letter off is another project."""
+        stories = (replace(make_stories(1)[0], title="Show HN: Ollama, again", url=""),)
+        algolia = Algolia(make_world(stories=stories), scenario=SCENARIOS["hn_typos"])
+        assert search(algolia, query=query)["nbHits"] == found
+        exact = int(query in "show hn: ollama, again")
+        assert search(algolia, query=query, typoTolerance="false")["nbHits"] == exact
+        assert search(Algolia(make_world(stories=stories)), query=query)["nbHits"] == exact
 
     def test_only_a_thousand_hits_can_be_reached(self) -> None:
         algolia = Algolia(make_world(stories=make_stories(1500, step_s=60)))
