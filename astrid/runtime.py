@@ -67,6 +67,8 @@ def prepare_private_ray(environ: MutableMapping[str, str]) -> None:
         environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # There is an actor for every source and more; four times this many workers Ray would take for a mistake.
+    environ.setdefault("RAY_worker_maximum_startup_concurrency", "4")
 
 
 def state_folder(settings: Settings) -> Path:
