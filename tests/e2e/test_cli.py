@@ -116,20 +116,24 @@ def test_the_shipped_watchlist_passes(environ: dict[str, str]) -> None:
     assert "pypi 373" in out
 
 
-UPSTREAMS = ("HN_ALGOLIA", "PYPISTATS", "CLICKHOUSE", "NPM", "DOCKERHUB", "HUGGINGFACE", "DEPSDEV")
+UPSTREAMS = ("GITHUB", "HN_ALGOLIA", "PYPISTATS", "CLICKHOUSE", "NPM", "DOCKERHUB", "HUGGINGFACE", "DEPSDEV")
+
+
+def pointed_at(url: str, folder: Path) -> dict[str, str]:
+    """Return the settings of a live night on a small watchlist against simulators."""
+    return {
+        "ASTRID_NOW": "2026-04-01T05:00Z",
+        "ASTRID_CLOCK_SPEED": "300",
+        "ASTRID_WATCHLIST": str(write_watchlist(folder / "w.csv", 40)),
+        **{f"ASTRID_{name}_URL": f"{url}/{name.lower()}" for name in UPSTREAMS},
+    }
 
 
 def test_a_live_night_without_a_token_skips_github(environ: dict[str, str], tmp_path: Path) -> None:
     """HN and PyPI run, the plan is known before, a second night does nothing, and the report convicts nobody."""
     report = tmp_path / "report.json"
     with simulators("--speed", "300", "--report", str(report)) as url:
-        live = environ | {
-            "ASTRID_NOW": "2026-04-01T05:00Z",
-            "ASTRID_CLOCK_SPEED": "300",
-            "ASTRID_WATCHLIST": str(write_watchlist(tmp_path / "w.csv", 40)),
-            **{f"ASTRID_{name}_URL": f"{url}/{name.lower()}" for name in UPSTREAMS},
-            "ASTRID_GITHUB_URL": f"{url}/github",
-        }
+        live = environ | pointed_at(url, tmp_path)
         code, out, _ = run(live, "plan", "--json")
         assert code == 0
         planned = json.loads(out)
@@ -152,3 +156,26 @@ def test_a_live_night_without_a_token_skips_github(environ: dict[str, str], tmp_
     books = json.loads(report.read_text(encoding="utf-8"))
     assert books["convictions"] == 0
     assert books["upstreams"]["github"]["requests"] == 0
+
+
+def test_two_tokens_of_one_user_spend_one_budget(environ: dict[str, str], tmp_path: Path) -> None:
+    """The second token's actor hands on to the first's: what the night spent is what GitHub saw, of both tokens."""
+    report = tmp_path / "report.json"
+    tokens = "token-one,token-two"
+    with simulators("--speed", "300", "--scenario", "one_user", "--tokens", tokens, "--report", str(report)) as url:
+        live = environ | pointed_at(url, tmp_path) | {"ASTRID_GITHUB_TOKENS": tokens}
+        code, out, said = run(live, "nightly", "--json")
+        assert code == 3, said
+        night = json.loads(out)
+    books = json.loads(report.read_text())
+    assert books["convictions"] == 0
+    github = books["upstreams"]["github"]
+    assert len(github["tokens"]) == 2
+    assert all(sum(t["points"].values()) > 0 for t in github["tokens"].values()), "both tokens are used"
+    spent = {c["bucket"]: c["spent_points"] for c in night["costs"] if c["upstream"] == "github"}
+    seen = {
+        bucket: sum(t["points"].get(bucket, 0) for t in github["tokens"].values()) for bucket in ("core", "graphql")
+    }
+    assert spent["core"] == seen["core"]
+    # Whose the tokens are is asked before the run, with one point of each.
+    assert spent["graphql"] == seen["graphql"] - 2
