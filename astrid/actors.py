@@ -30,15 +30,13 @@ from astrid.http import Exchange
 from astrid.models import Batch
 from astrid.pipeline.night import Spent, Watch
 from astrid.ratelimit import Ask, Grant, Receipt
-from astrid.runtime import CrawlWorker, ScoreWorker, credential_names, make_budget, read_token_users
+from astrid.runtime import CrawlWorker, ScoreWorker, credential_names, make_budget, read_token_owners
 from astrid.settings import Settings
 from astrid.sources import SOURCES
-from astrid.timeline import NIGHT_START, Timeline
+from astrid.timeline import Timeline
+from astrid.tokens import Owners
 
 log = logging.getLogger(__name__)
-
-NIGHT_S: Final = NIGHT_START.hour * 3600.0
-"""The second of the UTC day at which live budgets expect the nightly."""
 
 NAMESPACE: Final = "astrid"
 """Where the token actors of live runs stand, shared by nightly and backfills of one cluster."""
@@ -62,8 +60,8 @@ def _find(name: str, namespace: str) -> Any:
 
 
 class BudgetKeeper:
-    """One token's end of its user's budget: of a user's tokens the first keeps the :class:`~astrid.ratelimit.Budget`,
-    the others hand on to it.
+    """One token's end of its user's budget: of a user's tokens the one of the least name keeps the
+    :class:`~astrid.ratelimit.Budget`, the others hand on to it.
 
     A keeper that was restarted knows of no earlier request: it takes every window for full, and where the upstream
     tells what is left, it asks before it grants.
@@ -73,23 +71,25 @@ class BudgetKeeper:
     upstream, user
         Whose budget it is.
     leader
-        The keeper of the user's first token; None: this is it.
-    night_s
-        The second of the UTC day at which a nightly is expected, or None.
+        The keeper of the user's budget; None: this is it.
+    expects_nightly
+        See :class:`~astrid.ratelimit.Budget`.
     """
 
-    def __init__(self, upstream: str, user: str, leader: ActorName | None, night_s: float | None) -> None:
+    def __init__(self, upstream: str, user: str, leader: ActorName | None, expects_nightly: bool) -> None:
         self._upstream = upstream
         self._leader = leader
         # Receipts of an earlier life's permits must not be taken for this one's.
-        self._budget = make_budget(upstream, user, first_id=secrets.randbits(52), night_s=night_s)
+        self._budget = make_budget(upstream, user, first_id=secrets.randbits(52), expects_nightly=expects_nightly)
         self._is_cold = ray.get_runtime_context().was_current_actor_reconstructed
         self._gauge = Gauge(*metrics.TOKENS_QUARANTINED, tag_keys=("upstream",))
         self._gauge.set(0, {"upstream": upstream})
 
     async def follow(self, leader: ActorName | None) -> None:
-        """Take another keeper for the user's first one from now on; None: keep the budget here."""
+        """Hand on to this keeper of the user's budget from now on; None: keep it here."""
         self._leader = leader
+        if leader is not None:
+            self._gauge.set(0, {"upstream": self._upstream})  # whom it refuses is the other's to say
 
     async def exchange(
         self, receipts: Sequence[Receipt], unused: Sequence[int], ask: Ask | None, now_s: float
@@ -159,7 +159,7 @@ class RemoteBudgets:
     """The token actors by (upstream, credential): an :class:`~astrid.runtime.ExchangeFor` that may travel."""
 
     places: Mapping[tuple[str, str], ActorName]
-    users: Mapping[str, str]
+    owners: Owners
 
     def __call__(self, upstream: str, name: str) -> Exchange:
         place = self.places[upstream, name]
@@ -171,7 +171,10 @@ class RemoteBudgets:
         return exchange
 
     def user(self, upstream: str, name: str) -> str:
-        return self.users.get(name, name) if upstream == "github" else name
+        return self.owners.users[name] if upstream == "github" else name
+
+    def uses(self, upstream: str, name: str) -> bool:
+        return (upstream, name) in self.places
 
 
 @dataclass(slots=True)
@@ -227,8 +230,9 @@ class Pool:
 
     @property
     def users(self) -> dict[str, int]:
-        """How many budgets each upstream has."""
-        return dict(Counter(upstream for upstream, _ in {(u, self.budgets.user(u, n)) for u, n in self.budgets.places}))
+        """How many budgets each upstream has that can be spent."""
+        counts = Counter(upstream for upstream, _ in self.budgets.places)
+        return {**counts, "github": self.budgets.owners.count()} if "github" in counts else dict(counts)
 
     async def score(self, run_id: int, day: date, timeline: Timeline) -> int:
         """Let the score actor score a day; errors as in :meth:`crawl`."""
@@ -249,8 +253,8 @@ async def open_pool(
     upstreams = sorted({u for s in sources for u in SOURCES[s].budgets})
     own = ray.get_runtime_context().namespace
     owned: list[Any] = []
-    users = await read_token_users(settings) if "github" in upstreams else {}
-    budgets = await _start_budgets(settings, upstreams, users, owned, NAMESPACE if shared else own, shared=shared)
+    owners = await read_token_owners(settings) if "github" in upstreams else Owners({})
+    budgets = await _start_budgets(settings, upstreams, owners, owned, NAMESPACE if shared else own, shared=shared)
     broker: Broker | None = None
     if settings.broker_url.get_secret_value().startswith("memory://"):
         owned.append(BrokerActor.options(name="BrokerActor").remote())
@@ -273,19 +277,22 @@ async def open_pool(
 async def _start_budgets(
     settings: Settings,
     upstreams: Sequence[str],
-    users: Mapping[str, str],
+    owners: Owners,
     owned: list[Any],
     space: str,
     *,
     shared: bool,
 ) -> RemoteBudgets:
-    """Start a token actor per credential, or find it, and tell each who keeps its user's budget."""
-    names = credential_names(settings, upstreams)
+    """Start a token actor per credential, or find it, and tell each who keeps its user's budget.
+
+    The keeper is the one of the least name, so that drivers whose lists of tokens differ in their order agree on it.
+    """
+    names = sorted((u, n) for u, n in credential_names(settings, upstreams) if u != "github" or n in owners.users)
     places = {
         (upstream, name): ActorName(f"TokenActor:{upstream}" + (f":{name}" if name != upstream else ""), space)
         for upstream, name in names
     }
-    budgets = RemoteBudgets(places, users)
+    budgets = RemoteBudgets(places, owners)
     leaders: dict[tuple[str, str], ActorName] = {}
     for upstream, name in names:
         place, user = places[upstream, name], budgets.user(upstream, name)
@@ -294,7 +301,7 @@ async def _start_budgets(
             options |= {"lifetime": "detached", "get_if_exists": True}
         first = leaders.setdefault((upstream, user), place)
         leader = None if first == place else first
-        handle: Any = TokenActor.options(**options).remote(upstream, user, leader, NIGHT_S if shared else None)
+        handle: Any = TokenActor.options(**options).remote(upstream, user, leader, shared)
         if not shared:
             owned.append(handle)
         await handle.follow.remote(leader)  # one that was there before may have had another

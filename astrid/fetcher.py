@@ -117,6 +117,7 @@ class Fetcher:
         self._receipts: dict[str, list[Receipt]] = defaultdict(list)
         self._flushes: dict[str, asyncio.Task[None]] = {}
         self._quarantined: dict[str, float] = {}
+        self._paused_until_s: dict[str, float] = {}
         self._turns: Counter[str] = Counter()
         self.requests: dict[tuple[str, str], int] = defaultdict(int)
 
@@ -274,10 +275,13 @@ class Fetcher:
             lease_s=self._lease_s,
             answer_s=self._answer_s,
             holder=self._holder,
+            paused_until_s=self._paused_until_s.get(credential.user or credential.name, 0.0),
         )
         asking = asyncio.ensure_future(credential.exchange(receipts, (), ask, self._now_s()))
         try:
-            return await asyncio.shield(asking)
+            grant = await asyncio.shield(asking)
+            self._note_pause(credential, grant)
+            return grant
         except asyncio.CancelledError:
             # The budget has taken the receipts and leased the permits; keep them, to be handed back.
             late = await asking
@@ -295,7 +299,8 @@ class Fetcher:
         try:
             response = await self._send(probe, self._headers(probe, credential))
             readings = read_rate_limit(response)
-            if response.status < 500:
+            # A body that is no JSON was torn on its way: it is as if none had come.
+            if response.status < 500 and (response.status != 200 or readings or response.is_json()):
                 signal = self._read_signal(probe, response)
                 self._note_refusal(probe.upstream, credential, response, signal)
         finally:
@@ -376,7 +381,11 @@ class Fetcher:
                 unused += [permit_id for permit_id, _ in permits.ready]
                 permits.ready.clear()
         if receipts or unused:
-            await credential.exchange(receipts, unused, None, self._now_s())
+            self._note_pause(credential, await credential.exchange(receipts, unused, None, self._now_s()))
+
+    def _note_pause(self, credential: Credential, grant: Grant) -> None:
+        """Keep the end of a pause: a budget that begins anew has not heard of it."""
+        self._paused_until_s[credential.user or credential.name] = grant.paused_until_s
 
     async def _sleep(self, wait_s: float) -> None:
         # At least a millisecond: on a fast clock a wait must still let answers arrive.

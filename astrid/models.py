@@ -58,6 +58,14 @@ class Response:
             start = self.body[:60].decode("utf-8", "replace")
             raise Malformed(f"answer {self.status} is not JSON, it starts with {start!r}") from exc
 
+    def is_json(self) -> bool:
+        """Tell whether the body is whole JSON, whatever it says."""
+        try:
+            self.json()
+        except Malformed:
+            return False
+        return True
+
 
 Fetch = Callable[[Request], Awaitable[Response]]
 

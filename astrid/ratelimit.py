@@ -17,23 +17,25 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from astrid.limits import BucketSpec, BudgetSpec
+from astrid.buckets import BUSY_PERIOD_S, FIRST_BACKOFF_S, PRIMARY_PERIOD_S, Bucket, Meter, room
+from astrid.limits import BudgetSpec
 from astrid.models import Request
 from astrid.signals import Signal
 
 NIGHTLY: Final = "nightly"
 """The lane that is never kept waiting by another one."""
 
-NIGHTLY_SHARE: Final = 0.5
-"""While a nightly works or is expected, other lanes leave it this share of every limit, less what it has used."""
-
 NIGHTLY_IDLE_S: Final = 900.0
-"""A nightly that has asked for nothing during so many seconds is over, and other lanes may have all."""
+"""A nightly that has asked for nothing during so many seconds, and was not told to wait, is over: other lanes may have
+all."""
+
+NIGHTLY_DUE_S: Final = 23 * 3600.0
+"""So long after a nightly began the next one is expected, an hour before its time: what it needs is kept for it."""
 
 LEASE_S: Final = 900.0
 """A permit whose receipt never comes (a killed worker) counts as answered after this many seconds."""
@@ -41,15 +43,6 @@ LEASE_S: Final = 900.0
 ANSWER_S: Final = 120.0
 """The end of a lease in which its request may be under way but may not start: longer than any time-out."""
 
-RESET_JITTER_S: Final = 5.0
-"""Answers of one primary window may state its end a few seconds apart; a later end is the next window's."""
-
-PRIMARY_PERIOD_S: Final = 3600.0
-BUSY_PERIOD_S: Final = 60.0
-FIRST_BUSY_MS: Final = 500
-"""What an answer is taken to cost of the upstream's processors before any was seen."""
-
-FIRST_BACKOFF_S: Final = 60.0
 MAX_BACKOFF_S: Final = 3600.0
 MAX_PAUSE_S: Final = 86_400.0
 """No upstream means a longer pause than a day, whatever number its header holds."""
@@ -60,6 +53,9 @@ MAX_QUARANTINE_S: Final = 86_400.0
 POLL_S: Final = 0.05
 PROBE_POLL_S: Final = 0.2
 
+CLOCK_S: Final = 600.0
+"""How long a reading of the upstream's clock stands before a later one, which says otherwise, is believed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -67,7 +63,8 @@ class Ask:
 
     ``lease_s`` is how long the permits may stay away, ``answer_s`` the end of it in which no request may start;
     both in the run's seconds, so a worker on a fast clock asks for more of them. ``holder`` is who asks: a worker's
-    lasting name and its present life, ``name#life``, or empty for one that never dies alone.
+    lasting name and its present life, ``name#life``, or empty for one that never dies alone. ``paused_until_s`` is the
+    pause that it was told of: a budget in a new life has not heard of it.
     """
 
     bucket: str
@@ -78,6 +75,7 @@ class Ask:
     lease_s: float = LEASE_S
     answer_s: float = ANSWER_S
     holder: str = ""
+    paused_until_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ class Grant:
     """Permits to send requests until ``expires_s``; or none, and when to ask again.
 
     With ``probe`` the one permit is for that request and no other: its receipt tells what the token is worth.
-    ``dead``: the token is in quarantine for ``wait_s``.
+    ``dead``: the token is in quarantine for ``wait_s``. ``paused_until_s`` is when the user's last pause ends or ended.
     """
 
     permit_ids: tuple[int, ...] = ()
@@ -109,6 +107,7 @@ class Grant:
     reason: str = ""
     dead: bool = False
     probe: Request | None = None
+    paused_until_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -140,142 +139,6 @@ class _Token:
     reason: str = ""
 
 
-def _room(limit: float, *, guarded: bool, nightly_used: float) -> float:
-    """Return how much of a limit a lane may fill: under guard what the nightly has not used of its share stays free."""
-    return limit - max(0.0, math.ceil(NIGHTLY_SHARE * limit) - nightly_used) if guarded else limit
-
-
-@dataclass(slots=True)
-class _Meter:
-    """One sliding window over amounts: requests, or milliseconds of the upstream's processors."""
-
-    limit: int
-    period_s: float
-    ended: deque[tuple[float, int, bool]] = field(default_factory=deque)
-    used: int = 0
-    pending: int = 0
-    nightly: int = 0
-
-    def wait_s(self, amount: int, now_s: float, guarded: bool) -> float:
-        """Return the seconds until ``amount`` more fits; 0 if it fits now."""
-        while self.ended and self.ended[0][0] + self.period_s <= now_s:
-            _, gone, was_nightly = self.ended.popleft()
-            self.used -= gone
-            self.nightly -= gone if was_nightly else 0
-        if not self.used + self.pending:
-            return 0.0  # also what is larger than the window must go some day
-        over = self.used + self.pending + amount - _room(self.limit, guarded=guarded, nightly_used=self.nightly)
-        if over <= 0:
-            return 0.0
-        for at_s, ended, was_nightly in self.ended:
-            # What the nightly's oldest gives back belongs to the nightly.
-            over -= 0 if guarded and was_nightly else ended
-            if over <= 0:
-                return at_s + self.period_s - now_s
-        return POLL_S  # an answer must come first
-
-    def open(self, amount: int, *, nightly: bool) -> None:
-        """Count something as under way."""
-        self.pending += amount
-        self.nightly += amount if nightly else 0
-
-    def drop(self, amount: int, *, nightly: bool) -> None:
-        """Count it no more."""
-        self.pending -= amount
-        self.nightly -= amount if nightly else 0
-
-    def end(self, amount: int, at_s: float, *, nightly: bool) -> None:
-        """Count something that ended, for one period."""
-        # Receipts of several workers may arrive out of order; the deque must stay sorted.
-        self.ended.append((max(at_s, self.ended[-1][0]) if self.ended else at_s, amount, nightly))
-        self.used += amount
-        self.nightly += amount if nightly else 0
-
-
-@dataclass(slots=True)
-class _Bucket:
-    spec: BucketSpec
-    reserve: float
-    limit: int = 0
-    remaining: int = 0
-    reset_s: float | None = None
-    guessed_reset_s: float | None = None
-    points_in_flight: int = 0
-    nightly_points: int = 0
-    busy_mean_ms: float = FIRST_BUSY_MS
-    busy_spread_ms: float = 0.0
-    meters: list[_Meter] = field(default_factory=list)
-    busy: _Meter | None = None
-
-    def __post_init__(self) -> None:
-        self.meters = [_Meter(w.limit, w.period_s) for w in self.spec.windows]
-        self.busy = None if self.spec.busy_s is None else _Meter(int(self.spec.busy_s * 1000), BUSY_PERIOD_S)
-        if self.spec.primary is not None:
-            self.limit = self.remaining = self.spec.primary
-
-    @property
-    def busy_ms(self) -> int:
-        """What the next answer is taken to cost of the upstream's processors: the recent mean and its spread."""
-        return round(self.busy_mean_ms + self.busy_spread_ms)
-
-    def measure(self, busy_ms: int) -> None:
-        """Learn from what an answer took."""
-        off = busy_ms - self.busy_mean_ms
-        self.busy_spread_ms += 0.1 * (abs(off) - self.busy_spread_ms)
-        self.busy_mean_ms += 0.1 * off
-
-    def wait_s(self, cost: int, now_s: float, guarded: bool) -> float:
-        """Seconds until one more request of ``cost`` points fits; 0 if it fits now."""
-        wait = max((m.wait_s(1, now_s, guarded) for m in self.meters), default=0.0)
-        if self.busy is not None:
-            wait = max(wait, self.busy.wait_s(self.busy_ms, now_s, guarded))
-        if self.spec.primary is not None:
-            ends_s = self.guessed_reset_s if self.reset_s is None else self.reset_s
-            if ends_s is not None and now_s > ends_s + 1.0:
-                self.remaining, self.reset_s, self.guessed_reset_s, ends_s = self.limit, None, None, None
-                self.nightly_points = 0
-            spendable = self.limit - int(self.limit * self.reserve)
-            kept = self.limit - _room(spendable, guarded=guarded, nightly_used=self.nightly_points)
-            if self.remaining - self.points_in_flight - cost < kept:
-                until_reset_s = 1.0 if ends_s is None else ends_s + 1.5 - now_s
-                wait = max(wait, min(until_reset_s, NIGHTLY_IDLE_S) if guarded else until_reset_s)
-        return wait
-
-    def charge(self, points: int, at_s: float) -> None:
-        """Count a used permit whose answer does not say what is left of the primary limit."""
-        if self.reset_s is None and self.guessed_reset_s is None:
-            # Requests that get no answer count too. If none ever does, the window must still end some day.
-            self.guessed_reset_s = at_s + PRIMARY_PERIOD_S
-        self.remaining -= points
-
-    def learn(self, signal: Signal, at_s: float) -> bool:
-        """Take over what an answer says of the primary window; tell whether its request is counted thereby.
-
-        What is said of a window that is over counts there, not here.
-        """
-        stated_s, known_s = signal.reset_s, self.reset_s
-        if stated_s is not None and stated_s > at_s + 2 * PRIMARY_PERIOD_S:
-            stated_s = None  # milliseconds, or nonsense: no window is that long
-        counted = False
-        if known_s is not None and stated_s is not None and stated_s < known_s - RESET_JITTER_S:
-            return stated_s <= at_s
-        if stated_s is None or stated_s > at_s:
-            new_window = stated_s is not None and (known_s is None or stated_s > known_s + RESET_JITTER_S)
-            self.limit = signal.limit or self.limit
-            if signal.remaining is not None:
-                # Answers overtake each other: inside one window the lowest figure is the latest.
-                self.remaining = signal.remaining if new_window else min(self.remaining, signal.remaining)
-                self.nightly_points = 0 if new_window and known_s is not None else self.nightly_points
-                counted = True
-            if stated_s is not None:
-                self.reset_s = stated_s if known_s is None else max(stated_s, known_s)
-        if signal.verdict == "primary":
-            self.remaining = 0
-            if self.reset_s is None or self.reset_s <= at_s:
-                self.reset_s = at_s + FIRST_BACKOFF_S
-        return counted
-
-
 class Budget:
     """The permits of one user, for all tokens and lanes.
 
@@ -285,9 +148,9 @@ class Budget:
         What the upstream allows.
     jitter
         Draws a number from [0, 1) for each back-off, an argument so that a replay takes the same steps.
-    night_s
-        The second of the UTC day at which a nightly is expected: from one primary window before until one after,
-        its share is kept although it has not asked yet. None expects none.
+    expects_nightly
+        Whether a nightly comes every day. Its share is then kept also while it has not asked: from an hour before the
+        next one until it comes, and always as long as none has been seen.
     first_id
         Number of the first permit. A life that follows another one starts elsewhere, so that receipts of the
         former life's permits are not taken for its own.
@@ -297,12 +160,12 @@ class Budget:
         self,
         spec: BudgetSpec,
         jitter: Callable[[], float] = lambda: 0.5,
-        night_s: float | None = None,
+        expects_nightly: bool = False,
         first_id: int = 1,
     ) -> None:
         self._spec = spec
-        self._buckets = {name: _Bucket(b, spec.reserve) for name, b in spec.buckets.items()}
-        self._busy = None if spec.busy_s is None else _Meter(int(spec.busy_s * 1000), BUSY_PERIOD_S)
+        self._buckets = {name: Bucket(b, spec.reserve) for name, b in spec.buckets.items()}
+        self._busy = None if spec.busy_s is None else Meter(int(spec.busy_s * 1000), BUSY_PERIOD_S)
         self._tokens: dict[str, _Token] = {}
         self._leases: dict[int, _Lease] = {}
         self._lives: dict[str, str] = {}
@@ -311,8 +174,11 @@ class Budget:
         self._blocked_until_s = 0.0
         self._strikes = 0
         self._jitter = jitter
-        self._night_s = night_s
-        self._nightly_asked_s = -math.inf
+        self._ahead_s = 0.0
+        self._ahead_until_s = -math.inf
+        self._expects_nightly = expects_nightly
+        self._nightly_began_s = -math.inf
+        self._nightly_until_s = -math.inf
         self._nightly_leases = 0
         self.points_spent: dict[str, int] = dict.fromkeys(spec.buckets, 0)
         self.requests_sent: dict[str, int] = dict.fromkeys(spec.buckets, 0)
@@ -338,13 +204,16 @@ class Budget:
         KeyError
             If the upstream has no such bucket.
         """
-        bucket = self._buckets[ask.bucket]
-        token = self._tokens.setdefault(ask.token, _Token())
         self._expire(now_s)
         self._bury(ask.holder, now_s)
-        nightly = ask.lane == NIGHTLY
-        if nightly:
-            self._nightly_asked_s = max(self._nightly_asked_s, now_s)
+        self._blocked_until_s = max(self._blocked_until_s, min(ask.paused_until_s, now_s + MAX_PAUSE_S))
+        grant = self._grant(ask, self._tokens.setdefault(ask.token, _Token()), now_s)
+        if ask.lane == NIGHTLY:
+            self._note_nightly(0.0 if grant.dead else grant.wait_s, now_s)
+        return replace(grant, paused_until_s=self._blocked_until_s)
+
+    def _grant(self, ask: Ask, token: _Token, now_s: float) -> Grant:
+        bucket, nightly = self._buckets[ask.bucket], ask.lane == NIGHTLY
         if token.quarantined_until_s is not None and now_s < token.quarantined_until_s:
             return Grant(dead=True, wait_s=token.quarantined_until_s - now_s, reason=token.reason)
         if now_s < self._blocked_until_s:
@@ -355,11 +224,10 @@ class Budget:
         wait = 0.0
         guarded = not nightly and self._is_guarded(now_s)
         while len(granted) < ask.want:
-            room = _room(self._spec.concurrency, guarded=guarded, nightly_used=self._nightly_leases)
-            if len(self._leases) >= room:
+            if len(self._leases) >= room(self._spec.concurrency, guarded=guarded, nightly_used=self._nightly_leases):
                 wait = POLL_S
                 break
-            wait = max(bucket.wait_s(ask.cost, now_s, guarded), self._busy_wait_s(bucket, now_s, guarded))
+            wait = max(self._wait_s(bucket, ask.cost, now_s, guarded), self._busy_wait_s(bucket, now_s, guarded))
             if wait > 0:
                 break
             granted.append(self._lease(ask, ask.bucket, ask.cost, now_s))
@@ -373,16 +241,18 @@ class Budget:
             self.settle(receipt)
         for permit_id in unused:
             self.give_back(permit_id)
-        return Grant() if ask is None else self.acquire(ask, now_s)
+        return Grant(paused_until_s=self._blocked_until_s) if ask is None else self.acquire(ask, now_s)
 
     def settle(self, receipt: Receipt) -> None:
         """Take a permit back and learn from its answer. A receipt of an expired permit still teaches."""
         lease = self._leases.pop(receipt.permit_id, None)
         bucket = None if lease is None else self._buckets[lease.bucket]
-        for name, reading in receipt.readings.items():
-            if name in self._buckets and self._buckets[name].spec.primary is not None:
-                self._buckets[name].learn(reading, receipt.at_s)
         signal = receipt.signal
+        if signal is not None:
+            self._read_clock(signal, receipt.at_s)
+        for name, reading in receipt.readings.items():
+            if name in self._buckets and (primary := self._buckets[name].primary) is not None:
+                primary.learn(reading, receipt.at_s - self._ahead_s)
         counted = signal is not None and self._learn(signal, bucket, receipt.at_s)
         if lease is None:
             return
@@ -422,7 +292,7 @@ class Budget:
     def _acquire_trial(self, ask: Ask, token: _Token, now_s: float) -> Grant:
         if token.probing:
             return Grant(wait_s=PROBE_POLL_S, reason="the token is being tried again")
-        wait = self._buckets[ask.bucket].wait_s(ask.cost, now_s, False)
+        wait = self._wait_s(self._buckets[ask.bucket], ask.cost, now_s, False)
         if wait > 0:
             return Grant(wait_s=wait, reason=f"the {ask.bucket} budget is spent")
         token.probing = True
@@ -459,17 +329,29 @@ class Budget:
 
     # Books
 
-    def _is_guarded(self, now_s: float) -> bool:
-        if self._nightly_leases or now_s - self._nightly_asked_s < NIGHTLY_IDLE_S:
-            return True
-        if self._night_s is None:
-            return False
-        return (now_s - self._night_s + PRIMARY_PERIOD_S) % 86_400.0 < 2 * PRIMARY_PERIOD_S
+    def _note_nightly(self, wait_s: float, now_s: float) -> None:
+        """Note that a nightly asked; one that is told to wait comes again, so what it waits for is kept for it.
 
-    def _busy_wait_s(self, bucket: _Bucket, now_s: float, guarded: bool) -> float:
+        Its queue may round the wait up to two and a half times as much. A night that is run again does not change when
+        the next one is expected.
+        """
+        if now_s - self._nightly_began_s >= NIGHTLY_DUE_S:
+            self._nightly_began_s = now_s
+        until_s = now_s + 2.5 * min(wait_s, PRIMARY_PERIOD_S) + NIGHTLY_IDLE_S
+        self._nightly_until_s = max(self._nightly_until_s, until_s)
+
+    def _is_guarded(self, now_s: float) -> bool:
+        if self._nightly_leases or now_s < self._nightly_until_s:
+            return True
+        return self._expects_nightly and now_s - self._nightly_began_s >= NIGHTLY_DUE_S
+
+    def _wait_s(self, bucket: Bucket, cost: int, now_s: float, guarded: bool) -> float:
+        return bucket.wait_s(cost, now_s, guarded, self._ahead_s)
+
+    def _busy_wait_s(self, bucket: Bucket, now_s: float, guarded: bool) -> float:
         return 0.0 if self._busy is None else self._busy.wait_s(bucket.busy_ms, now_s, guarded)
 
-    def _meters(self, bucket: _Bucket) -> list[_Meter]:
+    def _meters(self, bucket: Bucket) -> list[Meter]:
         return [m for m in (self._busy, bucket.busy) if m is not None]
 
     def _lease(self, ask: Ask, bucket_name: str, cost: int, now_s: float, *, probe: bool = False) -> int:
@@ -480,22 +362,24 @@ class Budget:
             meter.open(1, nightly=nightly)
         for meter in self._meters(bucket):
             meter.open(busy_ms, nightly=nightly)
-        bucket.points_in_flight += cost
-        bucket.nightly_points += cost if nightly else 0
+        if bucket.primary is not None:
+            bucket.primary.in_flight += cost
+            bucket.primary.nightly_points += cost if nightly else 0
         self._nightly_leases += nightly
         self._leases[self._next_id] = lease
         self._next_id += 1
         return self._next_id - 1
 
-    def _close(self, lease: _Lease) -> _Bucket:
+    def _close(self, lease: _Lease) -> Bucket:
         """Take a lease out of everything that is under way."""
         bucket = self._buckets[lease.bucket]
         for meter in bucket.meters:
             meter.drop(1, nightly=lease.nightly)
         for meter in self._meters(bucket):
             meter.drop(lease.busy_ms, nightly=lease.nightly)
-        bucket.points_in_flight -= lease.cost
-        bucket.nightly_points = max(0, bucket.nightly_points - lease.cost) if lease.nightly else bucket.nightly_points
+        if (primary := bucket.primary) is not None:
+            primary.in_flight -= lease.cost
+            primary.nightly_points -= min(lease.cost, primary.nightly_points) if lease.nightly else 0
         self._nightly_leases -= lease.nightly
         return bucket
 
@@ -506,30 +390,54 @@ class Budget:
         for meter in self._meters(bucket):
             meter.end(busy_ms, at_s, nightly=lease.nightly)
         bucket.measure(busy_ms)
-        bucket.nightly_points += points if lease.nightly else 0
-        if bucket.spec.primary is not None and not counted and points:
-            bucket.charge(points, at_s)
+        if (primary := bucket.primary) is not None:
+            primary.nightly_points += points if lease.nightly else 0
+            if not counted and points:
+                primary.charge(points, at_s - self._ahead_s)
 
-    def _learn(self, signal: Signal, bucket: _Bucket | None, at_s: float) -> bool:
-        has_primary = bucket is not None and bucket.spec.primary is not None
-        counted = bucket is not None and has_primary and bucket.learn(signal, at_s)
+    def _read_clock(self, signal: Signal, at_s: float) -> None:
+        """Learn how far our clock is ahead from the time that an answer was given at.
+
+        Its way makes it look older than it is, so of the readings of some minutes the least is the best.
+        """
+        if signal.date_s is None or abs(at_s - signal.date_s) > MAX_PAUSE_S:
+            return
+        ahead_s = at_s - signal.date_s
+        if ahead_s < self._ahead_s or at_s >= self._ahead_until_s:
+            self._ahead_s, self._ahead_until_s = ahead_s, at_s + CLOCK_S
+
+    def _learn(self, signal: Signal, bucket: Bucket | None, at_s: float) -> bool:
+        """Take over what an answer says; tell whether its request is counted thereby in its own bucket."""
+        if signal.verdict == "dead":
+            return False  # of one token, not of its user; the headers may be those of anybody at this address
+        about = self._buckets.get(signal.resource) if signal.resource else bucket
+        primary = None if about is None else about.primary
+        counted = primary is not None and primary.learn(signal, at_s - self._ahead_s) and about is bucket
         match signal.verdict:
             case "ok":
                 # An answer to a request from before the pause does not say that the pause was long enough.
                 if at_s >= self._blocked_until_s:
                     self._strikes = 0
-                if bucket is not None and not has_primary and signal.remaining == 0 and signal.reset_s is not None:
+                if about is not None and primary is None and signal.remaining == 0 and signal.reset_s is not None:
                     # The window that the headers tell of is empty, also if others of this address emptied it.
-                    until_s = min(signal.reset_s, at_s + MAX_PAUSE_S) + 1.0
-                    self._blocked_until_s = max(self._blocked_until_s, until_s)
+                    self._rest(about, signal, at_s)
             case "primary":
-                if not has_primary:
+                if primary is None and (refused := about or bucket) is not None:
+                    self._rest(refused, signal, at_s)
+                elif primary is None:
                     self._block(at_s, signal.retry_after_s)
             case "secondary":
                 self._block(at_s, signal.retry_after_s)
-            case "dead":
-                pass  # of one token, not of its user
         return counted
+
+    def _rest(self, bucket: Bucket, signal: Signal, at_s: float) -> None:
+        """Let one bucket rest until its window ends, whose end the answer tells; else for a minute."""
+        until_s = at_s + FIRST_BACKOFF_S * (1.0 + 0.25 * self._jitter())
+        if signal.retry_after_s is not None:
+            until_s = at_s + signal.retry_after_s
+        elif signal.reset_s is not None and signal.reset_s + self._ahead_s > at_s:
+            until_s = signal.reset_s + self._ahead_s
+        bucket.rests_until_s = max(bucket.rests_until_s, min(until_s, at_s + MAX_PAUSE_S) + 1.0)
 
     def _block(self, at_s: float, retry_after_s: float | None) -> None:
         if at_s >= self._blocked_until_s:

@@ -33,7 +33,7 @@ from astrid.settings import Settings
 from astrid.sources import BUDGETS, SOURCES
 from astrid.store import Store, StoreAnswers, migrate, open_embedded, open_store
 from astrid.timeline import Timeline
-from astrid.tokens import read_users
+from astrid.tokens import Owners, Viewer, assign_users, match_declared, read_users
 from astrid.watchlist import load_watchlist
 
 DEMO_NOW: Final = datetime(2026, 4, 1, 5, tzinfo=UTC)
@@ -41,13 +41,16 @@ DEMO_NOW: Final = datetime(2026, 4, 1, 5, tzinfo=UTC)
 
 
 class ExchangeFor(Protocol):
-    """Gives the permit exchange of a credential, and says whose it is."""
+    """Gives the permit exchange of a credential, and says whose it is and whether it is used at all."""
 
     def __call__(self, upstream: str, name: str) -> Exchange:
         """Return the exchange of the credential ``name``."""
 
     def user(self, upstream: str, name: str) -> str:
         """Return the user whose budget it spends."""
+
+    def uses(self, upstream: str, name: str) -> bool:
+        """Tell whether it is one of those that are used."""
 
 
 def code_version() -> str:
@@ -149,10 +152,12 @@ def credential_names(settings: Settings, upstreams: Sequence[str]) -> list[tuple
 def credentials_of(
     settings: Settings, upstreams: Sequence[str], exchange_for: ExchangeFor
 ) -> dict[str, list[Credential]]:
-    """Return the credentials per upstream, in the order of :func:`credential_names`."""
+    """Return the credentials per upstream that are used, in the order of :func:`credential_names`."""
     secrets_by_name = {token_name(t): SecretStr(t) for t in settings.read_github_tokens()}
     found: dict[str, list[Credential]] = {upstream: [] for upstream in upstreams}
     for upstream, name in credential_names(settings, upstreams):
+        if not exchange_for.uses(upstream, name):
+            continue
         secret = secrets_by_name[name] if upstream == "github" else None
         found[upstream].append(
             Credential(name, secret, exchange_for(upstream, name), exchange_for.user(upstream, name))
@@ -160,8 +165,8 @@ def credentials_of(
     return found
 
 
-async def read_token_users(settings: Settings) -> dict[str, str]:
-    """Ask GitHub whose the configured tokens are; return token name -> user. See :mod:`astrid.tokens`.
+async def read_token_owners(settings: Settings) -> Owners:
+    """Ask GitHub whose the configured tokens are, and keep what it says; see :mod:`astrid.tokens`.
 
     Raises
     ------
@@ -169,20 +174,35 @@ async def read_token_users(settings: Settings) -> dict[str, str]:
         If ASTRID_GITHUB_TOKEN_USERS names a token that is not there.
     """
     tokens = [SecretStr(t) for t in settings.read_github_tokens()]
+    names = [token_name(t) for t in settings.read_github_tokens()]
     timeline = timeline_of(settings)
-    async with open_session() as session:
-        return await read_users(
+    async with open_store(database_url(settings), pool_size=1) as store, open_session() as session:
+        known = {name: Viewer(*user) for name, user in (await store.read_token_users(names)).items()}
+        owners = await read_users(
             HttpTransport(session, settings.base_urls),
             tokens,
             settings.read_github_token_users(),
             lambda: timeline.at(time.time()).timestamp(),
             timeline.real_s,
+            known,
         )
+        fresh = {n: (v.database_id, v.login) for n, v in owners.told.items() if known.get(n) != v}
+        if fresh:
+            await store.write_token_users(fresh, timeline.at(time.time()))
+    return owners
 
 
-def make_budget(upstream: str, user: str, *, first_id: int = 1, night_s: float | None = None) -> Budget:
+async def count_users(settings: Settings, store: Store) -> int:
+    """Return how many users' limits the GitHub tokens may spend, as far as it is known without asking."""
+    names = [token_name(t) for t in settings.read_github_tokens()]
+    known = {name: Viewer(*user) for name, user in (await store.read_token_users(names)).items()}
+    declared = match_declared(settings.read_github_token_users(), list(dict.fromkeys(names)))
+    return Owners(assign_users(names, known, declared)).count()
+
+
+def make_budget(upstream: str, user: str, *, first_id: int = 1, expects_nightly: bool = False) -> Budget:
     """Return the budget of one user; its jitter is its own and the same in every run."""
-    return Budget(BUDGETS[upstream], random.Random(f"{upstream} {user}").random, night_s, first_id)
+    return Budget(BUDGETS[upstream], random.Random(f"{upstream} {user}").random, expects_nightly, first_id)
 
 
 class LocalBudgets:
@@ -213,6 +233,10 @@ class LocalBudgets:
     def user(self, upstream: str, name: str) -> str:
         """See :class:`ExchangeFor`."""
         return self._users.get(name, name) if upstream == "github" else name
+
+    def uses(self, upstream: str, name: str) -> bool:
+        """See :class:`ExchangeFor`."""
+        return True
 
 
 def local_exchanges(users: Mapping[str, str] | None = None) -> LocalBudgets:

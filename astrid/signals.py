@@ -26,7 +26,9 @@ _COST: Final = re.compile(rb'"rateLimit"\s*:\s*\{[^{}]*"cost"\s*:\s*(\d{1,6})\b'
 class Signal:
     """What one answer says about the budget.
 
-    ``reset_s`` is epoch seconds; ``points`` what the answer cost of the primary limit, None where it does not say.
+    ``reset_s`` and ``date_s``, when it was given, are epoch seconds of the upstream's clock; ``resource`` is the bucket
+    that limit, remaining and reset are of, empty where it does not say; ``points`` what the answer cost of the primary
+    limit, None where it does not say.
     """
 
     verdict: Verdict = "ok"
@@ -35,6 +37,8 @@ class Signal:
     remaining: int | None = None
     reset_s: float | None = None
     points: int | None = None
+    resource: str = ""
+    date_s: float | None = None
 
 
 def read_github_signal(response: Response, now_s: float) -> Signal:
@@ -45,6 +49,8 @@ def read_github_signal(response: Response, now_s: float) -> Signal:
     """
     head = response.headers
     remaining, limit, reset = (_int(head.get(f"x-ratelimit-{k}")) for k in ("remaining", "limit", "reset"))
+    if remaining is not None and limit is not None and remaining > limit:
+        remaining = limit = None  # nobody has more left than there is
     retry_after = read_retry_after(head.get("retry-after"), head.get("date"), now_s)
     verdict: Verdict = "ok"
     body = response.body[:4096].lower()
@@ -67,7 +73,10 @@ def read_github_signal(response: Response, now_s: float) -> Signal:
             verdict = "secondary"
         elif b'"rate_limit' in body or b"rate limit exceeded" in body or b"rate limit already exceeded" in body:
             verdict = "primary"
-    return Signal(verdict, retry_after, limit, remaining, None if reset is None else float(reset), _points(response))
+    reset_s = None if reset is None else float(reset)
+    date_s = _epoch_s(head["date"]) if "date" in head else None
+    resource = head.get("x-ratelimit-resource", "").strip().lower()
+    return Signal(verdict, retry_after, limit, remaining, reset_s, _points(response), resource, date_s)
 
 
 def read_rate_limit(response: Response) -> dict[str, Signal]:

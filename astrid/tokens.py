@@ -1,15 +1,17 @@
-"""Whose a GitHub token is: read once through ``viewer``, else declared, else the same unknown user for all.
+"""Whose a GitHub token is: what ``viewer`` says, else said on an earlier day, else what is declared.
 
 GitHub's limits belong to users, so tokens of one user must share one budget. App installations and the
-``GITHUB_TOKEN`` of a workflow have no viewer. Document: GitHub GraphQL reference, ``Query.viewer``.
+``GITHUB_TOKEN`` of a workflow have no viewer. Whose token is not known may be any of the others': it adds nothing to
+what they may spend together, so it is left out beside them; where nobody tells, all are taken for one user's.
+Document: GitHub GraphQL reference, ``Query.viewer``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import SecretStr
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 VIEWER_QUERY: Final = "query Viewer { viewer { databaseId login } rateLimit { cost limit remaining used resetAt } }"
 VIEWER: Final = Request("github", "POST", "/graphql", json={"query": VIEWER_QUERY}, bucket="graphql")
 UNKNOWN: Final = "unknown"
+"""The user of all tokens where none tells whose it is."""
+REFUSED: Final = "refused"
+"""The user of tokens that GitHub refuses: they spend nothing, and their budget says so."""
 TRIES: Final = 4
 RETRY_S: Final = 2.0
 MAX_PAUSE_S: Final = 120.0
@@ -36,6 +41,22 @@ class Viewer:
 
     database_id: int
     login: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Whose the tokens are: the user by token name, without those that are left out, and what GitHub said just now.
+
+    ``refused`` are the tokens that GitHub refuses.
+    """
+
+    users: Mapping[str, str]
+    told: Mapping[str, Viewer] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
+
+    def count(self) -> int:
+        """Return how many budgets there are to spend: users with a token that GitHub accepts."""
+        return len({user for name, user in self.users.items() if name not in self.refused})
 
 
 def parse_viewer(response: Response) -> Viewer | None:
@@ -81,22 +102,29 @@ def match_declared(declared: Mapping[str, str], names: Sequence[str]) -> dict[st
 
 
 def assign_users(
-    names: Sequence[str], viewers: Mapping[str, Viewer | None], declared: Mapping[str, str]
+    names: Sequence[str],
+    viewers: Mapping[str, Viewer],
+    declared: Mapping[str, str],
+    refused: Collection[str] = (),
 ) -> dict[str, str]:
-    """Return the user of each token: what GitHub says, else what is declared, else one unknown user for all.
+    """Return the user of each token that may be used: what GitHub says, else what is declared.
 
-    A declared login that GitHub named for another token is that user.
+    A declared login that GitHub named for another token is that user. What nobody tells of is one unknown user's
+    if nobody tells of any, else it is absent.
     """
-    logins = {v.login.casefold(): f"user:{v.database_id}" for v in viewers.values() if v is not None}
+    logins = {v.login.casefold(): f"user:{v.database_id}" for v in viewers.values()}
     users: dict[str, str] = {}
     for name in names:
-        viewer = viewers.get(name)
-        if viewer is not None:
-            users[name] = f"user:{viewer.database_id}"
+        if name in viewers:
+            users[name] = f"user:{viewers[name].database_id}"
         elif name in declared:
             login = declared[name].casefold()
             users[name] = logins.get(login, f"declared:{login}")
-        else:
+    alone = not users
+    for name in names:
+        if name not in users and name in refused:
+            users[name] = REFUSED
+        elif name not in users and alone:
             users[name] = UNKNOWN
     return users
 
@@ -107,8 +135,11 @@ async def read_users(
     declared: Mapping[str, str],
     now_s: Callable[[], float],
     real_s: Callable[[float], float],
-) -> dict[str, str]:
-    """Ask GitHub whose each token is, one point each, and return token name -> user.
+    known: Mapping[str, Viewer] | None = None,
+) -> Owners:
+    """Ask GitHub whose each token is, one point each.
+
+    ``known`` is what it said on earlier days, by token name; that stands where it does not answer today.
 
     Raises
     ------
@@ -116,23 +147,30 @@ async def read_users(
         If ``declared`` names a token that is not there.
     """
     secrets = {token_name(t.get_secret_value()): t for t in tokens}
-    matched = match_declared(declared, list(secrets))
-    viewers = {name: await _read_viewer(send, secret, now_s, real_s) for name, secret in secrets.items()}
-    users = assign_users(list(secrets), viewers, matched)
-    untold = [name for name, user in users.items() if user == UNKNOWN]
-    if len(untold) > 1:
+    names = list(secrets)
+    matched = match_declared(declared, names)
+    found = {name: await _read_viewer(send, secret, now_s, real_s) for name, secret in secrets.items()}
+    told = {name: viewer for name, viewer in found.items() if isinstance(viewer, Viewer)}
+    refused = frozenset(name for name, viewer in found.items() if viewer == REFUSED)
+    before = {name: viewer for name, viewer in (known or {}).items() if name in secrets}
+    users = assign_users(names, before | told, matched, refused)
+    untold = [name for name in names if users.get(name, UNKNOWN) == UNKNOWN]
+    if len(untold) > 1 or len(users) < len(names):
         log.warning(
-            "tokens %s do not tell whose they are and are treated as one user's: if they are not, declare each in "
-            "ASTRID_GITHUB_TOKEN_USERS",
+            "tokens %s do not tell whose they are and are %s: declare each in ASTRID_GITHUB_TOKEN_USERS",
             ", ".join(untold),
+            "not used beside those that do" if len(users) < len(names) else "treated as one user's",
         )
-    return users
+    return Owners(users, told, refused)
 
 
 async def _read_viewer(
     send: Send, secret: SecretStr, now_s: Callable[[], float], real_s: Callable[[float], float]
-) -> Viewer | None:
-    """Ask a few times, for a user that is not known costs more than a short wait."""
+) -> Viewer | str:
+    """Ask a few times, for a user that is not known costs more than a short wait.
+
+    Return whom GitHub names, :data:`REFUSED`, or :data:`UNKNOWN` if it names nobody.
+    """
     headers = {
         "User-Agent": USER_AGENT,
         "Content-Type": "application/json",
@@ -147,22 +185,16 @@ async def _read_viewer(
         else:
             signal = read_github_signal(response, now_s())
             viewer = parse_viewer(response)
-            if viewer is not None or signal.verdict == "dead":
+            if viewer is not None:
                 return viewer
-            if signal.verdict == "ok" and response.status < 500 and _is_whole(response):
-                return None
+            if signal.verdict == "dead":
+                return REFUSED
+            if signal.verdict == "ok" and response.status < 500 and response.is_json():
+                return UNKNOWN
             if signal.verdict == "secondary":
                 wait_s = min(signal.retry_after_s or 60.0, MAX_PAUSE_S) + 1.0
             elif signal.verdict == "primary":
-                return None  # the hour may be long; the budget learns it from the probe
+                return UNKNOWN  # the hour may be long; the budget learns it from the probe
         if attempt < TRIES - 1:
             await asyncio.sleep(real_s(wait_s))
-    return None
-
-
-def _is_whole(response: Response) -> bool:
-    try:
-        response.json()
-    except Malformed:
-        return False
-    return True
+    return UNKNOWN

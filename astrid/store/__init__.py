@@ -28,6 +28,7 @@ from astrid.store import (
     reads,
     runs,
     scores,
+    tokens,
 )
 from astrid.store.answers import StoreAnswers
 from astrid.store.embedded import EmbeddedServer, open_embedded
@@ -211,6 +212,15 @@ class Store:
         Return how many were deleted.
         """
         return await pool.writing(self._pool, self._place, lambda c: answers.write_answers(c, told, confirmed, now))
+
+    async def read_token_users(self, names: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Return GitHub's number and login of the user of each token (by name) that is known."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await tokens.read_token_users(connection, names)
+
+    async def write_token_users(self, users: Mapping[str, tuple[int, str]], now: datetime) -> None:
+        """Keep whom GitHub took the bearers of tokens (by name) for: its number and login."""
+        await pool.writing(self._pool, self._place, lambda c: tokens.write_token_users(c, users, now))
 
     # Observations, gaps
 

@@ -181,6 +181,12 @@ CREATE TABLE score_revision (
     superseded_at timestamp with time zone NOT NULL,
     superseded_by_run bigint NOT NULL
 );
+CREATE TABLE token_user (
+    token text NOT NULL,
+    user_id bigint NOT NULL,
+    login text NOT NULL,
+    read_at timestamp with time zone NOT NULL
+);
 CREATE TABLE observation_2008 PARTITION OF observation FOR VALUES FROM ('2008-01-01') TO ('2009-01-01');
 CREATE TABLE observation_2009 PARTITION OF observation FOR VALUES FROM ('2009-01-01') TO ('2010-01-01');
 CREATE TABLE observation_2010 PARTITION OF observation FOR VALUES FROM ('2010-01-01') TO ('2011-01-01');
@@ -275,6 +281,7 @@ ALTER TABLE run_cost ADD CONSTRAINT run_cost_pkey PRIMARY KEY (run_id, upstream,
 ALTER TABLE score ADD CONSTRAINT score_pkey PRIMARY KEY (method_version, day, entity_id);
 ALTER TABLE score_component ADD CONSTRAINT score_component_pkey PRIMARY KEY (method_version, day, entity_id, metric_id);
 ALTER TABLE score_revision ADD CONSTRAINT score_revision_pkey PRIMARY KEY (method_version, day, entity_id, revision_id);
+ALTER TABLE token_user ADD CONSTRAINT token_user_pkey PRIMARY KEY (token);
 ALTER TABLE canary ADD CONSTRAINT canary_run_id_fkey FOREIGN KEY (run_id) REFERENCES run(run_id);
 ALTER TABLE gap ADD CONSTRAINT gap_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
 ALTER TABLE identity ADD CONSTRAINT identity_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES entity(entity_id);
@@ -367,3 +374,5 @@ COMMENT ON COLUMN score_component.contribution IS 'Signed score points; 50 plus 
 COMMENT ON TABLE score_revision IS 'Scores that were published once and superseded, with their parts';
 COMMENT ON COLUMN score_revision.components IS 'The score_component rows of that time, by metric';
 COMMENT ON COLUMN score_revision.superseded_at IS 'Until when this was the published score';
+COMMENT ON TABLE token_user IS 'Whom GitHub last took the bearer of a token for: tokens of one user share its limits';
+COMMENT ON COLUMN token_user.token IS 'The first hex digits of the token''s BLAKE2b digest, never the token';

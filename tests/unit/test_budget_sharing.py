@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from astrid.buckets import LONGEST_WAIT_S, NIGHTLY_SHARE
 from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Request, Response
 from astrid.ratelimit import (
     FIRST_QUARANTINE_S,
+    NIGHTLY_DUE_S,
     NIGHTLY_IDLE_S,
-    NIGHTLY_SHARE,
     Ask,
     Budget,
     Grant,
@@ -175,7 +176,7 @@ class TestLanes:
         for n, permit in enumerate(past):
             budget.settle(Receipt(permit, Signal("ok", None, 1000, 999 - n, START + 600), START + 1))
         refused = budget.acquire(Ask("core", lane="backfill"), START + 1)
-        assert 0 < refused.wait_s <= NIGHTLY_IDLE_S
+        assert 0 < refused.wait_s <= LONGEST_WAIT_S
         assert len(budget.acquire(Ask("core", 1, 5000), START + 1).permit_ids) == 450
         assert not budget.acquire(Ask("core"), START + 1).permit_ids, "the reserve is nobody's"
 
@@ -189,12 +190,34 @@ class TestLanes:
             budget.give_back(permit)
         assert len(budget.acquire(Ask("core", 1, 500, lane="backfill"), late_s).permit_ids) == 90
 
-    @pytest.mark.parametrize(("hour", "granted"), [(3.9, 90), (4.0, 45), (5.0, 45), (5.99, 45), (6.0, 90), (12.0, 90)])
-    def test_an_expected_nightly_finds_its_share(self, hour: float, granted: int) -> None:
-        midnight_s = START - START % 86_400
-        budget = Budget(PLAIN, night_s=5 * 3600.0)
-        grant = budget.acquire(Ask("core", 1, 500, lane="backfill"), midnight_s + hour * 3600)
-        assert len(grant.permit_ids) == granted
+    def backfill(self, budget: Budget, at_s: float) -> int:
+        """Return how many permits a backfill gets, and give them back."""
+        grant = budget.acquire(Ask("core", 1, 500, lane="backfill"), at_s)
+        for permit in grant.permit_ids:
+            budget.give_back(permit)
+        return len(grant.permit_ids)
+
+    def test_an_expected_nightly_finds_its_share_at_whatever_hour_it_comes(self) -> None:
+        budget = Budget(PLAIN, expects_nightly=True)
+        assert self.backfill(budget, START) == 45, "none was seen yet: it may begin at any moment"
+        budget.give_back(one(budget.acquire(Ask("core"), START + 3600)))
+        began_s = START + 3600
+        assert self.backfill(budget, began_s + NIGHTLY_IDLE_S + 1) == 90
+        budget.give_back(one(budget.acquire(Ask("core"), began_s + 15 * 3600)))  # the night is run again
+        assert self.backfill(budget, began_s + NIGHTLY_DUE_S - 1) == 90
+        assert self.backfill(budget, began_s + NIGHTLY_DUE_S) == 45
+        assert self.backfill(budget, began_s + 10 * NIGHTLY_DUE_S) == 45, "nights were missed: one may come any time"
+        assert self.backfill(Budget(PLAIN), START) == 90, "on a machine of its own a backfill expects nobody"
+
+    def test_a_nightly_that_waits_for_the_next_window_finds_its_share_there(self) -> None:
+        budget = Budget(BudgetSpec({"core": BucketSpec((), 1000)}, concurrency=5000, reserve=0.0))
+        spent = one(budget.acquire(Ask("core"), START))
+        budget.settle(Receipt(spent, Signal("ok", None, 1000, 0, START + 2400), START + 1))
+        told = budget.acquire(Ask("core"), START + 1)
+        assert told.wait_s == pytest.approx(2400.5)
+        back_s = START + 1 + 2 * told.wait_s  # as late as a queue of few delays brings it back
+        assert len(budget.acquire(Ask("core", 1, 5000, lane="backfill"), START + 2410).permit_ids) == 500
+        assert len(budget.acquire(Ask("core", 1, 5000), back_s).permit_ids) == 500
 
     @given(st.lists(st.tuples(st.booleans(), st.integers(1, 9), st.floats(0, 1.5), st.integers(0, 9)), max_size=60))
     def test_the_nightly_is_refused_nothing_of_its_share(self, steps: list[tuple[bool, int, float, int]]) -> None:

@@ -138,6 +138,19 @@ class TestTokens:
         assert len([1 for _, token, _ in house.sent if token == "a"]) <= 2
         assert house.budgets["one"].quarantined.keys() == {"a"}
 
+    def test_a_torn_probe_is_asked_again_and_seeds_nothing(self, probing: BudgetSpec) -> None:
+        torn = iter([Response(200, {}, b'{"resources":{"core":{"limit":5000,"rem')])
+        whole = Response(200, {}, b'{"resources":{"core":{"limit":5000,"remaining":1,"reset":1775022600}}}')
+        house = House(lambda _, r, __: next(torn, whole) if r.path == "/rate_limit" else ok(), spec=probing)
+        assert house.run(lambda fetch: fetch(get())).status == 200
+        assert [path for _, _, path in house.sent] == ["/rate_limit", "/rate_limit", "/x"]
+        assert len(house.budgets["a"].acquire(Ask("core", 1, 50, token="a"), START + 60).permit_ids) == 1
+
+    def test_a_probe_of_another_form_seeds_what_is_documented(self, probing: BudgetSpec) -> None:
+        house = House(ok, spec=probing)
+        assert house.run(lambda fetch: fetch(get())).status == 200
+        assert [path for _, _, path in house.sent] == ["/rate_limit", "/x"]
+
     def test_one_odd_refusal_costs_a_probe_and_nothing_else(self, probing: BudgetSpec) -> None:
         refusals = iter([Response(403, {}, b"{}")])
         house = House(lambda _, r, __: ok() if r.path == "/rate_limit" else next(refusals, ok()), spec=probing)
@@ -200,6 +213,25 @@ class TestPauses:
         gaps = [b - a for (a, *_), (b, *_) in zip(house.sent, house.sent[1:], strict=False)]
         assert all(gap >= 60 for gap in gaps)
         assert len(house.sent) == 2, "the second pause doubles, and is longer than a worker waits"
+
+    def test_a_budget_in_a_new_life_is_told_of_the_pause(self) -> None:
+        """Its actor died after GitHub had asked for ten minutes; the worker that was told of them goes on asking."""
+        refusals = iter([Response(403, {"retry-after": "600"}, b"secondary rate limit")])
+        house = House(lambda *_: next(refusals, ok()), spec=replace(SPEC, probe=PROBE))
+
+        async def across(fetch: Fetcher) -> None:
+            for at_s in (0, 100, 700):
+                await asyncio.sleep(START + at_s - house.now_s())
+                if at_s < 600:
+                    with pytest.raises(RateLimited):
+                        await fetch(get())
+                else:
+                    await fetch(get())
+                house.budgets["a"] = Budget(house.spec, first_id=10_000 * (at_s + 1))
+
+        house.budgets["a"]._seeded = True
+        house.run(across)
+        assert [round(at_s) for at_s, *_ in house.sent] == [0, 700, 700]
 
     def test_permits_come_many_at_once_and_concurrency_holds(self) -> None:
         house = House(ok)

@@ -344,11 +344,22 @@ class TestPrimary:
         assert 60 <= budget.acquire(Ask("core", 1, 1), START).wait_s <= 62
         assert budget.acquire(Ask("graphql", 1, 1), START).permit_ids
 
-    def test_a_refusal_of_a_bucket_without_primary_limit_blocks_the_credential(self) -> None:
+    def test_a_refusal_of_a_bucket_without_primary_limit_rests_that_bucket_alone(self) -> None:
+        budget = Budget(GITHUB, jitter=lambda: 0.0)
+        first, second = budget.acquire(Ask("search", 1, 2), START).permit_ids
+        budget.settle(Receipt(first, Signal("primary", None, 30, 0, START + 10), START))
+        assert budget.acquire(Ask("search"), START).wait_s == pytest.approx(11.0), "its window's end was told"
+        budget.settle(Receipt(second, Signal("primary"), START + 20))
+        assert budget.acquire(Ask("search"), START + 20).wait_s == pytest.approx(61.0)
+        assert budget.acquire(Ask("core"), START).permit_ids
+        assert budget.acquire(Ask("graphql"), START).permit_ids
+
+    def test_the_last_search_of_a_window_rests_that_bucket_alone(self) -> None:
         budget = Budget(GITHUB)
-        (permit,) = budget.acquire(Ask("search", 1, 1), START).permit_ids
-        budget.settle(Receipt(permit, Signal("primary"), START))
-        assert budget.acquire(Ask("core", 1, 1), START).wait_s >= 60
+        (permit,) = budget.acquire(Ask("search"), START).permit_ids
+        budget.settle(Receipt(permit, Signal("ok", None, 30, 0, START + 40, resource="search"), START))
+        assert budget.acquire(Ask("search"), START).wait_s == pytest.approx(41.0)
+        assert budget.acquire(Ask("core"), START).permit_ids
 
     @given(st.data())
     def test_requests_of_others_lost_answers_and_any_order_never_break_the_limit(self, data: st.DataObject) -> None:
@@ -432,11 +443,94 @@ class TestSecondary:
         assert budget.acquire(Ask("core"), START).wait_s == pytest.approx(86_401.0)
 
 
-def test_a_reset_in_milliseconds_is_no_reset() -> None:
-    budget = Budget(GITHUB)
-    (permit,) = budget.acquire(Ask("core"), START).permit_ids
-    budget.settle(Receipt(permit, Signal("ok", None, 5000, 100, START * 1000), START))
-    assert budget.acquire(Ask("core"), START + 10).wait_s < 3700
+class TestHeaders:
+    @pytest.mark.parametrize("reset_s", [START * 1000, None])
+    def test_an_empty_window_without_a_sound_end_ends_after_an_hour(self, reset_s: float | None) -> None:
+        budget = Budget(GITHUB)
+        (permit,) = budget.acquire(Ask("core"), START).permit_ids
+        budget.settle(Receipt(permit, Signal("ok", None, 5000, 100, reset_s), START))
+        wait_s = budget.acquire(Ask("core"), START + 10).wait_s
+        assert 3500 < wait_s < 3700
+        assert budget.acquire(Ask("core"), START + 10 + wait_s).permit_ids
+
+    def test_a_refused_token_tells_nothing_of_its_users_limits(self) -> None:
+        """The headers of a 401 are those of anybody at this address: 60 an hour."""
+        budget = Budget(GITHUB)
+        live, dead = budget.acquire(Ask("core", 1, 2), START).permit_ids
+        budget.settle(Receipt(live, Signal("ok", None, 5000, 4999, START + 600), START))
+        budget.settle(Receipt(dead, Signal("dead", None, 60, 57, START + 3600), START))
+        assert len(budget.acquire(Ask("core", 1, 500, token="other"), START + 1).permit_ids) == 90
+
+    def test_headers_of_another_bucket_are_that_buckets(self) -> None:
+        budget = Budget(GITHUB)
+        permits = budget.acquire(Ask("core", 1, 3), START).permit_ids
+        budget.settle(Receipt(permits[0], Signal("ok", None, 30, 3, START + 60, resource="search"), START))
+        budget.settle(Receipt(permits[1], Signal("ok", None, 5000, 105, START + 600, resource="graphql"), START))
+        budget.settle(Receipt(permits[2], Signal("ok", None, 7, 0, START + 60, resource="code_search"), START))
+        assert len(budget.acquire(Ask("core", 1, 50), START).permit_ids) == 50
+        assert len(budget.acquire(Ask("graphql", 1, 50), START).permit_ids) == 5
+
+    def test_more_left_than_there_is_is_no_figure(self) -> None:
+        head = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "900000", "x-ratelimit-reset": "1775023200"}
+        signal = read_github_signal(Response(200, head, b"{}"), START)
+        assert (signal.limit, signal.remaining) == (None, None)
+
+
+class TestClock:
+    """GitHub tells the end of a window by its clock; ours may differ."""
+
+    @pytest.mark.parametrize("ahead_s", [-9000.0, -600.0, -3.0, 0.0, 3.0, 600.0, 9000.0])
+    def test_a_window_ends_by_the_upstreams_clock(self, ahead_s: float) -> None:
+        budget = Budget(GITHUB)
+        theirs_s = START - ahead_s
+        (permit,) = budget.acquire(Ask("core"), START).permit_ids
+        signal = Signal("ok", None, 5000, 100, theirs_s + 1800, date_s=theirs_s)
+        budget.settle(Receipt(permit, signal, START))
+        assert budget.acquire(Ask("core"), START).wait_s == pytest.approx(1801.5)
+        assert not budget.acquire(Ask("core"), START + 1800).permit_ids
+        assert budget.acquire(Ask("core"), START + 1802).permit_ids
+
+    def test_slow_answers_do_not_move_the_clock(self) -> None:
+        budget = Budget(GITHUB)
+        one, two, late = budget.acquire(Ask("core", 1, 3), START).permit_ids
+        for permit, at_s, left in ((one, START, 4999), (two, START + 1, 4998), (late, START + 31, 100)):
+            took_s = 30.0 if permit == late else 0.0
+            signal = Signal("ok", None, 5000, left, START + 1800, date_s=at_s - took_s)
+            budget.settle(Receipt(permit, signal, at_s, took_s))
+        assert budget.acquire(Ask("core"), START + 31).wait_s == pytest.approx(1770.5)
+
+    def test_a_clock_that_was_put_right_is_believed_after_a_while(self) -> None:
+        budget, ends_s = Budget(GITHUB), START + 2400
+        for ahead_s, theirs_s, left in ((-600.0, START + 600, 4999), (0.0, START + 1200, 100)):
+            at_s = theirs_s + ahead_s
+            (permit,) = budget.acquire(Ask("core"), at_s).permit_ids
+            budget.settle(Receipt(permit, Signal("ok", None, 5000, left, ends_s, date_s=theirs_s), at_s))
+        assert budget.acquire(Ask("core"), START + 1200).wait_s == pytest.approx(1201.5)
+
+    @pytest.mark.parametrize("date", ["Thu, 01 Jan 1970 00:00:00 GMT", "yesterday", ""])
+    def test_a_date_that_is_none_leaves_our_clock(self, date: str) -> None:
+        head = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "100", "date": date}
+        head["x-ratelimit-reset"] = str(int(START) + 1800)
+        budget = Budget(GITHUB)
+        (permit,) = budget.acquire(Ask("core"), START).permit_ids
+        budget.settle(Receipt(permit, read_github_signal(Response(200, head, b"{}"), START), START))
+        assert budget.acquire(Ask("core"), START).wait_s == pytest.approx(1801.5)
+
+
+class TestPauseOfAnEarlierLife:
+    def test_who_was_told_of_a_pause_tells_the_next_life_of_the_budget(self) -> None:
+        before, after = Budget(GITHUB), Budget(GITHUB, first_id=1000)
+        (permit,) = before.acquire(Ask("core"), START).permit_ids
+        told = before.exchange([Receipt(permit, Signal("secondary", 600.0), START)], (), None, START)
+        assert told.paused_until_s == START + 601
+        grant = after.acquire(Ask("core", paused_until_s=told.paused_until_s), START + 60)
+        assert not grant.permit_ids
+        assert grant.wait_s == pytest.approx(541.0)
+        assert after.acquire(Ask("core", token="other"), START + 61).wait_s == pytest.approx(540.0)
+
+    def test_no_pause_lasts_for_more_than_a_day(self) -> None:
+        grant = Budget(GITHUB).acquire(Ask("core", paused_until_s=START + 1e9), START)
+        assert grant.wait_s == pytest.approx(86_400.0)
 
 
 class TestRendezvous:
@@ -576,7 +670,9 @@ def load(path: str) -> Response:
     ],
 )
 def test_recorded_refusals(name: str, signal: Signal) -> None:
-    assert read_github_signal(load(f"github-rest/{name}.json"), START) == signal
+    told = read_github_signal(load(f"github-rest/{name}.json"), START)
+    assert told.resource in ("", "core", "search")
+    assert replace(told, resource="", date_s=None) == signal
 
 
 @needs_samples

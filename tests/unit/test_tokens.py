@@ -19,7 +19,7 @@ from astrid.settings import load_settings
 from astrid.simulators.github import User
 from astrid.simulators.simulation import Simulation
 from astrid.simulators.world import load_world
-from astrid.tokens import UNKNOWN, Viewer, assign_users, match_declared, parse_viewer, read_users
+from astrid.tokens import REFUSED, UNKNOWN, Owners, Viewer, assign_users, match_declared, parse_viewer, read_users
 from tests.virtual.virtual_time import run_virtual
 
 START = 1_775_019_600.0
@@ -35,7 +35,7 @@ FORBIDDEN = Response(
     {},
     b'{"data":{"viewer":null},"errors":[{"type":"FORBIDDEN","message":"Resource not accessible by integration"}]}',
 )
-REFUSED = Response(401, {}, b'{"message":"Bad credentials"}')
+REFUSAL = Response(401, {}, b'{"message":"Bad credentials"}')
 
 
 class TestViewer:
@@ -53,7 +53,7 @@ class TestViewer:
 
 class TestAssignment:
     def test_what_github_says_goes_before_what_is_declared(self) -> None:
-        viewers = {"aaaaaaaa": Viewer(7, "Octocat"), "bbbbbbbb": Viewer(7, "Octocat"), "dddddddd": None}
+        viewers = {"aaaaaaaa": Viewer(7, "Octocat"), "bbbbbbbb": Viewer(7, "Octocat")}
         declared = {"aaaaaaaa": "somebody", "12345678": "octocat", "dddddddd": "bot[bot]"}
         assert assign_users(NAMES, viewers, declared) == {
             "aaaaaaaa": "user:7",
@@ -64,6 +64,28 @@ class TestAssignment:
 
     def test_those_that_nobody_tells_of_are_one_user(self) -> None:
         assert set(assign_users(NAMES, {}, {}).values()) == {UNKNOWN}
+
+    def test_beside_those_that_tell_the_others_are_left_out(self) -> None:
+        """Whose they are is not known: they may be any of the others', and would spend its limits twice."""
+        assert assign_users(NAMES, {"bbbbbbbb": Viewer(7, "o")}, {}) == {"bbbbbbbb": "user:7"}
+        assert assign_users(NAMES, {}, {"bbbbbbbb": "o"}) == {"bbbbbbbb": "declared:o"}
+
+    def test_refused_ones_spend_nothing_and_are_kept_to_say_so(self) -> None:
+        users = assign_users(NAMES, {"aaaaaaaa": Viewer(7, "o")}, {}, ["bbbbbbbb", "aaaaaaaa"])
+        assert users == {"aaaaaaaa": "user:7", "bbbbbbbb": REFUSED}
+        assert Owners(users, {}, frozenset({"bbbbbbbb"})).count() == 1
+        assert assign_users(NAMES[:2], {}, {}, ["bbbbbbbb"]) == {"aaaaaaaa": UNKNOWN, "bbbbbbbb": REFUSED}
+
+    @given(st.data())
+    def test_no_user_has_two_budgets(self, data: st.DataObject) -> None:
+        """Whatever GitHub and the operator tell of tokens that really are two users'."""
+        real = {name: data.draw(st.integers(1, 2), name) for name in NAMES}
+        viewers = {n: Viewer(u, f"user-{u}") for n, u in real.items() if data.draw(st.booleans())}
+        declared = {n: f"user-{u}" for n, u in real.items() if data.draw(st.booleans())}
+        budgets: dict[int, set[str]] = {}
+        for name, user in assign_users(NAMES, viewers, declared).items():
+            budgets.setdefault(real[name], set()).add(user)
+        assert all(len(users) == 1 for users in budgets.values()), budgets
 
     def test_places_and_names(self) -> None:
         declared = {"1": "x", "4": "y", "12345678": "z"}
@@ -103,14 +125,16 @@ class Upstream:
         return answer
 
 
-def users_of(upstream: Upstream, declared: Mapping[str, str] | None = None) -> tuple[list[str], float]:
+def users_of(
+    upstream: Upstream, declared: Mapping[str, str] | None = None, known: Mapping[str, Viewer] | None = None
+) -> tuple[list[str | None], float]:
     """Return the users in the order of the tokens, and how many seconds it took to learn them."""
 
-    async def read() -> tuple[list[str], float]:
+    async def read() -> tuple[list[str | None], float]:
         loop = asyncio.get_running_loop()
         tokens = [SecretStr(t) for t in upstream.answers]
-        users = await read_users(upstream.send, tokens, declared or {}, loop.time, lambda s: s)
-        return [users[token_name(t)] for t in upstream.answers], loop.time() - START
+        owners = await read_users(upstream.send, tokens, declared or {}, loop.time, lambda s: s, known)
+        return [owners.users.get(token_name(t)) for t in upstream.answers], loop.time() - START
 
     return run_virtual(read(), START)
 
@@ -118,12 +142,27 @@ def users_of(upstream: Upstream, declared: Mapping[str, str] | None = None) -> t
 class TestReading:
     def test_tokens_of_one_user_apart_from_those_that_cannot_tell(self, caplog: pytest.LogCaptureFixture) -> None:
         upstream = Upstream(
-            {"one": [says(7)], "two": [says(7)], "app": [FORBIDDEN], "dead": [REFUSED], "three": [says(8, "x")]}
+            {"one": [says(7)], "two": [says(7)], "app": [FORBIDDEN], "dead": [REFUSAL], "three": [says(8, "x")]}
         )
-        assert users_of(upstream) == (["user:7", "user:7", UNKNOWN, UNKNOWN, "user:8"], 0.0)
+        assert users_of(upstream) == (["user:7", "user:7", None, REFUSED, "user:8"], 0.0)
         assert upstream.asked == list(upstream.answers), "each once"
         assert token_name("app") in caplog.text
+        assert "not used beside" in caplog.text
+        assert token_name("dead") not in caplog.text, "that one is told of where it is refused"
         assert "ASTRID_GITHUB_TOKEN_USERS" in caplog.text
+
+    def test_apps_among_themselves_are_one_user(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert users_of(Upstream({"one": [FORBIDDEN], "two": [FORBIDDEN]}))[0] == [UNKNOWN, UNKNOWN]
+        assert "one user's" in caplog.text
+
+    def test_what_was_told_before_stands_where_nobody_answers(self) -> None:
+        upstream = Upstream({"one": [says(7)], "two": [Unavailable("away")], "gone": [REFUSAL]})
+        known = {
+            token_name("two"): Viewer(7, "octocat"),
+            token_name("gone"): Viewer(9, "nine"),
+            "other": Viewer(1, "x"),
+        }
+        assert users_of(upstream, known=known)[0] == ["user:7", "user:7", "user:9"]
 
     def test_declared_ones(self) -> None:
         upstream = Upstream({"one": [says(7)], "app": [FORBIDDEN], "other": [FORBIDDEN]})
@@ -161,9 +200,11 @@ class TestReading:
             token = headers["Authorization"].removeprefix("Bearer ")
             return simulation.respond(request, token=token, now=now, night=date(2026, 3, 31))
 
-        async def read() -> dict[str, str]:
+        async def read() -> Owners:
             return await read_users(send, [SecretStr(t) for t in users], {}, lambda: START, lambda s: s)
 
         found = run_virtual(read(), START)
-        assert [found[token_name(t)] for t in users] == ["user:5", "user:5", "user:6", UNKNOWN]
+        assert [found.users[token_name(t)] for t in users] == ["user:5", "user:5", "user:6", REFUSED]
+        assert found.count() == 2
+        assert found.told[token_name("t3")] == Viewer(6, "six")
         assert simulation.convictions() == 0
