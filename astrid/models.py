@@ -55,8 +55,9 @@ class Response:
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError as exc:
-            start = self.body[:60].decode("utf-8", "replace")
-            raise Malformed(f"answer {self.status} is not JSON, it starts with {start!r}") from exc
+            start = " ".join(self.body[:60].decode("utf-8", "replace").split())
+            said = f"it starts with {start!r}" if start.isprintable() else "it is no text"
+            raise Malformed(f"answer {self.status} is not JSON, {said}") from exc
 
     def is_json(self) -> bool:
         """Tell whether the body is whole JSON, whatever it says."""
@@ -130,13 +131,17 @@ def _batch_id(batch: Batch) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One expected value that did not come: who, which metric, which day, why, and whether to ask again."""
+    """One expected value that did not come: who, which metric, which day, why, and whether to ask again.
+
+    ``doubtful``: the upstream answered and what it said cannot be, so that another answer may well be sound.
+    """
 
     entity_id: int
     metric_id: int
     day: date
     reason: str
     retry: bool = False
+    doubtful: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +189,26 @@ class Observations:
             np.asarray(origin, dtype=np.int16),
             tuple(gaps),
             tuple(identities),
+        )
+
+    def keys(self) -> list[tuple[int, int, date]]:
+        """Return (entity_id, metric_id, day) of every value, in order."""
+        return list(zip(self.entity_id.tolist(), self.metric_id.tolist(), self.day.tolist(), strict=True))
+
+    def filled_by(self, second: Observations) -> Observations:
+        """Return these with the gaps filled for which a second answer has a value; what has one already stands."""
+        standing = set(self.keys())
+        new = np.array([key not in standing for key in second.keys()], np.bool_)
+        filled = {key for key, is_new in zip(second.keys(), new.tolist(), strict=True) if is_new}
+        named = {(i.entity_id, i.platform) for i in self.identities}
+        return Observations(
+            np.concatenate([self.entity_id, second.entity_id[new]]),
+            np.concatenate([self.metric_id, second.metric_id[new]]),
+            np.concatenate([self.day, second.day[new]]),
+            np.concatenate([self.value, second.value[new]]),
+            np.concatenate([self.origin_id, second.origin_id[new]]),
+            tuple(g for g in self.gaps if (g.entity_id, g.metric_id, g.day) not in filled),
+            (*self.identities, *(i for i in second.identities if (i.entity_id, i.platform) not in named)),
         )
 
     @staticmethod

@@ -90,7 +90,10 @@ async def _fetch_all(requests: Sequence[Request], fetch: Fetch) -> list[Response
 
 
 async def handle_batch(batch: Batch, fetch: Fetch, now: Callable[[], datetime]) -> Outcome:
-    """Crawl one batch and say what becomes of it. A snapshot is checked against the clock before and after."""
+    """Crawl one batch and say what becomes of it. A snapshot is checked against the clock before and after.
+
+    Whom an answer told nonsense of is asked about once more.
+    """
     source = SOURCES.get(batch.source)
     if source is None or batch.task not in source.tasks:
         return DeadLetter(f"no source {batch.source!r} with a task {batch.task!r} in this version")
@@ -99,6 +102,9 @@ async def handle_batch(batch: Batch, fetch: Fetch, now: Callable[[], datetime]) 
         if snapshot:
             _require_day(batch, now())
         observations, requests = await drive(source.crawl(batch), fetch)
+        if any(gap.doubtful for gap in observations.gaps):
+            observations, more = await _ask_again(batch, source, observations, fetch)
+            requests += more
         if snapshot:
             _require_day(batch, now())
     except SourceError as exc:
@@ -108,6 +114,21 @@ async def handle_batch(batch: Batch, fetch: Fetch, now: Callable[[], datetime]) 
         log.exception("%s batch %s met a bug", batch.source, batch.batch_id)
         return DeadLetter(f"a bug of this version: {type(exc).__name__}")
     return Done(observations, requests)
+
+
+async def _ask_again(batch: Batch, source: Source, found: Observations, fetch: Fetch) -> tuple[Observations, int]:
+    """Ask once more about those with a doubtful gap; give all that is known now and how many requests it took.
+
+    A second try that fails leaves what the first one brought.
+    """
+    doubted = {gap.entity_id for gap in found.gaps if gap.doubtful}
+    part = dataclasses.replace(batch, entities=tuple(e for e in batch.entities if e.entity_id in doubted))
+    try:
+        second, requests = await drive(source.crawl(part), fetch)
+    except SourceError as exc:
+        log.info("%s batch %s: asking again brought nothing: %s", batch.source, batch.batch_id, exc)
+        return found, 0
+    return found.filled_by(second), requests
 
 
 def react(batch: Batch, source: Source, error: SourceError) -> Outcome:

@@ -1,25 +1,21 @@
 """GitHub's counts of many repositories in one GraphQL query, ``nodes(ids:)``, as large as GitHub bears.
 
-A query that GitHub gives up on (502, an HTML page, resource limits) is halved until it passes, and grows back. A
-missing repository is an absent row, never a zero. Facts: GitHub docs, "Rate limits and query limits for the GraphQL
-API"; a partial answer with RESOURCE_LIMITS_EXCEEDED keeps what it states.
+A missing repository is an absent row, never a zero; a partial answer with RESOURCE_LIMITS_EXCEEDED keeps what it
+states. Facts: GitHub docs, "Rate limits and query limits for the GraphQL API".
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
 from astrid.catalog import METRIC_BY_NAME
-from astrid.errors import Malformed, TooLarge, Unavailable
+from astrid.errors import Malformed
 from astrid.models import Batch, Entity, Gap, Identity, Observations, Request, Response, Steps
 from astrid.sources.github_graphql import (
-    ALONE,
     GRAPHQL,
-    MAX_FAILURES,
     NOT_FOUND,
     REPOSITORY_NAME,
     Field,
@@ -32,12 +28,10 @@ from astrid.sources.github_graphql import (
     read_answer,
 )
 from astrid.sources.github_identity import explain_absence, identities, resolve_names
-from astrid.sources.source import PATIENCE
+from astrid.sources.github_inquiry import Inquiry
 
 STARS: Final = METRIC_BY_NAME["github_stars"].metric_id
 FORKS: Final = METRIC_BY_NAME["github_forks"].metric_id
-GROWS_AFTER: Final = 2
-"""Clean answers after which a halved query doubles again."""
 
 Row = tuple[int, int, date, float, int]
 
@@ -104,18 +98,33 @@ def crawl_counts(batch: Batch, form: Form, *, explains: bool = False) -> Steps:
     An entity's ``key`` is its node id, or empty if it is not known yet; ``names[0]`` is ``owner/name``. With
     ``explains`` the REST interface is asked why a repository is not found, one request each.
 
+    A repository on which GitHub gives up costs itself alone, a gap that is asked for again; rows that were found are
+    lost to no other. A batch of n repositories takes at most 2 n + 21 queries, where all ids are known; names, where
+    some are looked up, as many once more. An outage ends it after 14, or 28 with names, and one more when its
+    patience is used up.
+
     Raises
     ------
     Unavailable
-        If GitHub gives up on every query in a row.
+        If GitHub answers nothing at all; while the batch's patience lasts also if it stops answering.
     Malformed
-        If an answer is no GraphQL answer at all.
+        While the batch's patience lasts, if an answer is no GraphQL answer at all.
     """
     found = Found()
+    inquiry = Inquiry(batch.attempt)
     ids = {e.entity_id: e.key for e in batch.entities if e.key}
-    unknown = [e for e in batch.entities if not e.key]
-    if unknown:
-        known, lost = yield from resolve_names(unknown)
+
+    def question(group: Sequence[Entity]) -> Request:
+        return ask(form.query, {"ids": [ids[e.entity_id] for e in group]}, form.points(len(group)))
+
+    def read(answer: Response, group: Sequence[Entity]) -> list[Entity]:
+        part = parse_counts(answer, group, [ids[e.entity_id] for e in group], batch.day, form)
+        found.add(part)
+        return part.again
+
+    waiting = list(batch.entities)
+    while waiting:
+        known, lost, unnamed = yield from resolve_names([e for e in waiting if e.entity_id not in ids], inquiry)
         found.identities += identities(known)
         ids |= {k.entity.entity_id: k.node_id for k in known}
         for entity, reason, retry in lost:
@@ -123,49 +132,18 @@ def crawl_counts(batch: Batch, form: Form, *, explains: bool = False) -> Steps:
                 found.unseen.append(entity)
             else:
                 found.gaps += form.gaps(entity, batch.day, reason, retry)
-    yield from _ask([e for e in batch.entities if e.entity_id in ids], ids, batch, form, found)
+        asked = [e for e in waiting if e.entity_id in ids]
+        given_up, uncounted = yield from inquiry.ask(asked, form.largest, question, read)
+        for entity, reason in given_up:
+            found.gaps += form.gaps(entity, batch.day, reason, True)
+        # Where one kind of query was answered at last, the other may have been given up too soon.
+        waiting = unnamed + uncounted
+        if waiting and not inquiry.answered:
+            yield from inquiry.decide(question, read)
     for entity in found.unseen:
         reason = (yield from explain_absence(entity)) if explains else NOT_FOUND
         found.gaps += form.gaps(entity, batch.day, reason, False)
     return Observations.from_rows(found.rows, found.gaps, found.identities)
-
-
-def _ask(
-    tracked: Sequence[Entity], ids: dict[int, str], batch: Batch, form: Form, found: Found
-) -> Generator[Request, Response, None]:
-    """Ask for all of ``tracked`` in queries as large as GitHub bears, and add what they bring to ``found``."""
-    waiting = deque(tracked)
-    size, clean, failures = form.largest, 0, 0
-    answered, said = False, ""
-    while waiting:
-        group = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-        node_ids = [ids[e.entity_id] for e in group]
-        answer = yield ask(form.query, {"ids": node_ids}, form.points(len(group)))
-        try:
-            part = parse_counts(answer, group, node_ids, batch.day, form)
-        except (TooLarge, Unavailable) as exc:
-            failures += 1
-            said = f"GitHub gave up on {failures} queries in a row: {exc}"
-            if failures >= MAX_FAILURES:
-                raise Unavailable(said) from exc
-            if len(group) == 1:
-                found.gaps += form.gaps(group[0], batch.day, ALONE, True)
-            else:
-                waiting.extendleft(reversed(group))
-            size, clean = max(1, len(group) // 2), 0
-            continue
-        answered = True
-        found.add(part)
-        if part.again:
-            # A part was answered. Where it is none, the query was too large as a whole.
-            waiting.extendleft(reversed(part.again))
-            size, clean = max(1, min(len(group) - len(part.again), len(group) // 2)), 0
-            continue
-        clean, failures = clean + 1, 0
-        if clean >= GROWS_AFTER and size < form.largest:
-            size, clean = min(form.largest, 2 * size), 0
-    if said and not answered and batch.attempt < PATIENCE:
-        raise Unavailable(said)  # it was GitHub, and not one repository
 
 
 def parse_counts(
@@ -202,16 +180,17 @@ def parse_counts(
             elif reason == NOT_FOUND:
                 found.unseen.append(entity)
             else:
-                found.gaps += form.gaps(entity, day, reason, retry)
+                found.gaps += form.gaps(entity, day, reason, retry, doubtful=retry)
             continue
         if node.get("id") != node_id:
-            found.gaps += form.gaps(entity, day, "GitHub answered about another id than it was asked for", True)
+            reason = "GitHub answered about another id than it was asked for"
+            found.gaps += form.gaps(entity, day, reason, True, doubtful=True)
             continue
         for counted in form.fields:
             value, at = as_count(counted.read(node)), counted.day or day
             if value is None:
                 reason = f"{counted.name} is no count that a repository can have"
-                found.gaps.append(Gap(entity.entity_id, counted.metric_id, at, reason, True))
+                found.gaps.append(Gap(entity.entity_id, counted.metric_id, at, reason, True, doubtful=True))
             else:
                 found.rows.append((entity.entity_id, counted.metric_id, at, float(value), GRAPHQL))
         name = matching(REPOSITORY_NAME, node.get("nameWithOwner"))

@@ -1,7 +1,7 @@
-"""GitHub's GraphQL answers: what a query asks of many repositories, what it costs, what its answer states.
+"""GitHub's GraphQL interface: what a query asks of many repositories, what it costs, what its answer states.
 
-Facts: GitHub docs, "Rate limits and query limits for the GraphQL API". Data and errors come together; an answer cut by
-RESOURCE_LIMITS_EXCEEDED keeps what it states.
+Data and errors come together; an answer cut by RESOURCE_LIMITS_EXCEEDED keeps what it states. Facts: GitHub docs, "Rate
+limits and query limits for the GraphQL API".
 """
 
 from __future__ import annotations
@@ -20,10 +20,6 @@ GRAPHQL: Final = ORIGIN_BY_NAME["github_graphql"].origin_id
 RATE: Final = "rateLimit { cost limit remaining used resetAt nodeCount }"
 REPOSITORY_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
 NODE_ID: Final = re.compile(r"[!-~]{1,200}")
-MAX_FAILURES: Final = 9
-"""Queries of one batch that may fail in a row: enough to halve 100 down to one repository that fails alone, few enough
-for GitHub's own outages."""
-ALONE: Final = "GitHub gives up on this repository alone"
 NOT_FOUND: Final = "GitHub does not find it: deleted, private or blocked"
 
 
@@ -65,9 +61,9 @@ class Form:
         """Return what a query costs: a hundredth of its connections, rounded, at least one (GitHub docs)."""
         return max(1, (self.connections * repositories + 50) // 100)
 
-    def gaps(self, entity: Entity, day: date, reason: str, retry: bool) -> list[Gap]:
+    def gaps(self, entity: Entity, day: date, reason: str, retry: bool, *, doubtful: bool = False) -> list[Gap]:
         """Return the gaps of a repository of which nothing is known."""
-        return [Gap(entity.entity_id, f.metric_id, f.day or day, reason, retry) for f in self.fields]
+        return [Gap(entity.entity_id, f.metric_id, f.day or day, reason, retry, doubtful) for f in self.fields]
 
 
 def ask(query: str, variables: dict[str, Any] | None = None, cost: int = 1) -> Request:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -15,61 +16,92 @@ from urllib.parse import parse_qsl, urlsplit
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, RateLimited, Unavailable
 from astrid.models import Batch, Gap, Observations, Request, Response, Steps
-from astrid.sources.github_graphql import NOT_FOUND
+from astrid.sources.github_graphql import NOT_FOUND, as_count
 from astrid.sources.github_identity import API_VERSION, Known, absence, explain_absence, identify, identities
 from astrid.sources.source import PATIENCE, days_between
 
 WEEKS_PER_PAGE: Final = 30
 MAX_PAGES: Final = 100
 GAINED: Final = METRIC_BY_NAME["github_stars_gained"].metric_id
+ENDPOINT: Final = "/stargazers/history"
+CONTRADICTED: Final = "the history contradicts itself about this week"
 HISTORY: Final = ORIGIN_BY_NAME["github_stargazers_history"].origin_id
+_HISTORY_PATH: Final = re.compile(rf"/(repositories/(?P<number>[0-9]{{1,18}})|repos/[^/]+/[^/]+){ENDPOINT}\Z")
+
+
+@dataclass(slots=True)
+class Past:
+    """What a history states so far: star gains by UTC day, and the days of weeks of which it says two things."""
+
+    gains: dict[date, int] = field(default_factory=dict)
+    contradicted: set[date] = field(default_factory=set)
+
+    @property
+    def stated(self) -> set[date]:
+        """Return all days that the history speaks of."""
+        return self.gains.keys() | self.contradicted
 
 
 def crawl_history(batch: Batch) -> Steps:
     """Read the daily star gains of the batch's repositories, by their numbers: a name may lead to a stranger.
 
     A history reaches back to the week of the creation: days from there on that it does not state are gaps, earlier
-    ones are not. A star stated for the day before the creation is kept, as GitHub states it.
+    ones are not. A star stated for the day before the creation is kept, as GitHub states it. A batch takes what
+    :func:`identify` takes, and of each repository at most ``MAX_PAGES`` requests, or one if it is not found.
 
     Raises
     ------
     Malformed, Unavailable
-        While the batch's patience lasts; from then on a repository that cannot be read costs itself alone.
+        While the batch's patience lasts; from then on a repository that cannot be read costs itself alone, and what
+        was read of it stays. Unavailable also if GitHub identifies nobody at all.
     RateLimited
         If GitHub throttles the endpoint (422).
     """
     rows: list[tuple[int, int, date, float, int]] = []
     gaps: list[Gap] = []
     asked = days_between(batch.start, batch.end)
-    known, lost = yield from identify(batch.entities)
+    known, lost = yield from identify(batch.entities, batch.attempt)
     for entity, reason, retry in lost:
         if reason == NOT_FOUND:
             reason = yield from explain_absence(entity)
         gaps += [Gap(entity.entity_id, GAINED, day, reason, retry) for day in asked]
     for repository in known:
-        number = repository.entity.entity_id
+        number, past = repository.entity.entity_id, Past()
         try:
-            days, reason, retry = yield from _history_of(repository, batch.start)
+            reason, retry = yield from _read_history(repository, batch.start, past)
         except (Malformed, Unavailable) as exc:
             if batch.attempt < PATIENCE:
                 raise
-            days, reason, retry = {}, str(exc), True
-        first = min(days, default=batch.start) if repository.created_on is None else _week_of(repository.created_on)
+            reason, retry = str(exc), True
+        stated = past.stated
+        first = _first_day(repository, stated, batch.start, whole=not reason)
         for day in asked:
-            if day in days:
-                rows.append((number, GAINED, day, float(days[day]), HISTORY))
+            if day in past.gains:
+                rows.append((number, GAINED, day, float(past.gains[day]), HISTORY))
             elif day >= first:
-                late = "the history does not reach this day yet" if days and day > max(days) else ""
-                why = reason or late or "the history states no sound count for this day"
-                gaps.append(Gap(number, GAINED, day, why, retry))
+                why = CONTRADICTED if day in past.contradicted else reason
+                late = "the history does not reach this day yet" if stated and day > max(stated) else ""
+                why = why or late or "the history states no sound count for this day"
+                odd = day in past.contradicted or not (reason or late)
+                gaps.append(Gap(number, GAINED, day, why, retry, doubtful=odd))
     return Observations.from_rows(rows, gaps, identities(known))
 
 
-def _history_of(repository: Known, first: date) -> Generator[Request, Response, tuple[dict[date, int], str, bool]]:
-    """Page back to ``first``; return gains per day, or why there are none and whether to ask again."""
-    days: dict[date, int] = {}
-    root = f"/repos/{repository.name}" if repository.database_id is None else f"/repositories/{repository.database_id}"
-    path = f"{root}/stargazers/history"
+def _first_day(repository: Known, stated: set[date], asked: date, *, whole: bool) -> date:
+    """Return since when a day without a count is a gap: the creation, else where a history ends that was read whole."""
+    if repository.created_on is not None:
+        return _week_of(repository.created_on)
+    return min(stated, default=asked) if whole else asked
+
+
+def _read_history(repository: Known, first: date, past: Past) -> Generator[Request, Response, tuple[str, bool]]:
+    """Page back to ``first`` and add what is stated to ``past``; return why there is nothing, and whether to ask again.
+
+    A link or redirect that leads to another repository's history is refused. One that is asked for by name, for its
+    number is not told, has the number that GitHub leads to first.
+    """
+    number = repository.database_id
+    path = f"/repos/{repository.name}{ENDPOINT}" if number is None else f"/repositories/{number}{ENDPOINT}"
     params: tuple[tuple[str, str], ...] = (("per_page", str(WEEKS_PER_PAGE)), ("page", "1"))
     moved = False
     for _ in range(MAX_PAGES):
@@ -78,29 +110,31 @@ def _history_of(repository: Known, first: date) -> Generator[Request, Response, 
         )
         if response.status in (301, 302, 307, 308) and not moved:
             moved = True
-            path, stated = _follow(response.headers.get("location", ""))
-            params = stated or params
+            path, stated_params, number = _follow(response.headers.get("location", ""), number)
+            params = stated_params or params
             continue
         gone = absence(response)
         if gone:
-            return {}, gone, False
+            return gone, False
         _raise_for_status(response)
-        weeks = parse_history(response)
-        earlier = not days or (bool(weeks) and min(weeks) < min(days))
-        days = weeks | days
+        page, reached = parse_history(response), past.stated
+        past.gains = page.gains | past.gains
+        past.contradicted |= page.contradicted
         following = _next_page(response.headers.get("link", ""))
+        oldest = min(page.stated, default=None)
         # A page that brings nothing older leads in a circle.
-        if not weeks or not earlier or min(weeks) <= first or following is None:
+        if oldest is None or (reached and oldest >= min(reached)) or oldest <= first or following is None:
             break
-        path, params = _follow(following)
-    return days, "" if days else "the history is empty", True
+        path, params, number = _follow(following, number)
+    return "" if past.stated else "the history is empty", True
 
 
-def parse_history(response: Response) -> dict[date, int]:
+def parse_history(response: Response) -> Past:
     """Read one page: star gains per UTC day.
 
     Weeks that do not start on a Sunday 00:00 UTC or have not seven days (only the newest may have fewer),
-    days without a non-negative count, and weeks stated twice with different counts are left out: a gap, not a guess.
+    and days without a non-negative count are left out: a gap, not a guess. So are weeks stated twice with different
+    counts, and those whose total, where it states one, is not the sum of their days; these are named.
 
     Raises
     ------
@@ -111,21 +145,31 @@ def parse_history(response: Response) -> dict[date, int]:
     if not isinstance(weeks, list):
         raise Malformed(f"star history is {type(weeks).__name__}, not a list of weeks")
     stated: dict[date, list[Any]] = {}
-    doubled: set[date] = set()
+    contradicted: set[date] = set()
     for week in weeks:
         sunday = _sunday(week.get("week")) if isinstance(week, dict) else None
         if sunday is None or not isinstance(week.get("days"), list):
             continue
-        if stated.setdefault(sunday, week["days"]) != week["days"]:
-            doubled.add(sunday)
+        same = stated.setdefault(sunday, week["days"]) == week["days"]
+        if not same or not _adds_up(week["days"], week.get("total")):
+            contradicted.add(sunday)
     newest = max(stated, default=None)
-    return {
-        sunday + timedelta(days=n): count
-        for sunday, counts in stated.items()
-        if sunday not in doubled and (len(counts) == 7 or (sunday == newest and len(counts) < 7))
-        for n, count in enumerate(counts)
-        if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**31
-    }
+    past = Past()
+    for sunday, counts in stated.items():
+        if len(counts) > 7 or (len(counts) < 7 and sunday != newest):
+            continue
+        for n, stated_count in enumerate(counts):
+            day, gained = sunday + timedelta(days=n), as_count(stated_count)
+            if sunday in contradicted:
+                past.contradicted.add(day)
+            elif gained is not None:
+                past.gains[day] = gained
+    return past
+
+
+def _adds_up(days: list[Any], total: object) -> bool:
+    counts = [as_count(day) for day in days]
+    return total is None or (as_count(total) is not None and None not in counts and total == sum(filter(None, counts)))
 
 
 def _week_of(day: date) -> date:
@@ -157,13 +201,20 @@ def _next_page(link: str) -> str | None:
     return None
 
 
-def _follow(url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Return path and parameters of a link of GitHub's, relative to the configured base URL."""
+def _follow(url: str, known: int | None) -> tuple[str, tuple[tuple[str, str], ...], int | None]:
+    """Return path and parameters of a link of GitHub's, relative to the configured base URL, and whose number it has.
+
+    GitHub's own links have numbers (GitHub docs, "Using pagination in the REST API"); a name may be a stranger's.
+    """
     try:
         parts = urlsplit(url)
     except ValueError as exc:
         raise Malformed(f"GitHub's link is no URL: {url[:120]!r}") from exc
-    below = re.search(r"/(repositories|repos)/.*", parts.path)
+    below = _HISTORY_PATH.search(parts.path)
     if below is None:
         raise Malformed(f"GitHub's link leads elsewhere: {url[:120]!r}")
-    return below[0], tuple(parse_qsl(parts.query))
+    number = int(below["number"]) if below["number"] else None
+    if known is not None and number != known:
+        other = f"repository {number}" if number is not None else f"a name, {below[0][:120]!r}"
+        raise Malformed(f"GitHub leads from the history of repository {known} to that of {other}")
+    return below[0], tuple(parse_qsl(parts.query)), number

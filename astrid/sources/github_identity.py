@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
-from astrid.errors import Malformed, TooLarge, Unavailable
+from astrid.errors import Malformed
 from astrid.models import Entity, Identity, Request, Response
 from astrid.sources.github_graphql import (
-    ALONE,
-    MAX_FAILURES,
     NODE_ID,
     NOT_FOUND,
     RATE,
@@ -30,6 +28,7 @@ from astrid.sources.github_graphql import (
     null_reason,
     read_answer,
 )
+from astrid.sources.github_inquiry import Inquiry, Question
 
 API_VERSION: Final = ("x-github-api-version", "2026-03-10")
 IDENTITY: Final = Form("Identity", "createdAt", (), 0, 100)
@@ -38,6 +37,7 @@ DELETED: Final = "GitHub answers 404: deleted or private"
 BLOCKED_BY_LAW: Final = "GitHub answers 451: blocked for legal reasons"
 BLOCKED_BY_GITHUB: Final = "GitHub answers 403 with a block: blocked by GitHub"
 REOCCUPIED: Final = "another repository has its name now: the name was taken by a stranger"
+NAMELESS: Final = "neither its id nor its name is known"
 YOUNGER: Final = "the repository of this name is younger than what is known of the project: taken by a stranger"
 
 Lost = list[tuple[Entity, str, bool]]
@@ -118,60 +118,75 @@ def _is_stranger(entity: Entity, created_on: date | None) -> bool:
     return entity.since is not None and created_on is not None and created_on > entity.since
 
 
-def resolve_names(entities: Sequence[Entity]) -> Generator[Request, Response, tuple[list[Known], Lost]]:
-    """Look up names, 100 a query; halve a look-up that GitHub gives up on.
+def resolve_names(
+    entities: Sequence[Entity], inquiry: Inquiry
+) -> Generator[Request, Response, tuple[list[Known], Lost, list[Entity]]]:
+    """Look up names, 100 a query; return who is known, who is lost, and whom nothing is known of yet.
+
+    An entity without a name is lost. Bounds and errors are those of :meth:`Inquiry.ask`.
+    """
+    known, lost, undecided = yield from _look_up(
+        [e for e in entities if e.names], inquiry, lambda group: ask(resolve_query(group)), parse_resolved
+    )
+    return known, lost + [(e, NAMELESS, False) for e in entities if not e.names], undecided
+
+
+def identify(entities: Sequence[Entity], attempt: int) -> Generator[Request, Response, tuple[list[Known], Lost]]:
+    """Ask for number, name and creation of all entities, by id where it is known, else by name.
+
+    One on which GitHub gives up is lost alone. n entities take at most 2 n + 21 queries where they are all known by
+    id, or all by name, and 21 more where they are not; an outage 14 or 28, and one more after the batch's patience.
 
     Raises
     ------
     Unavailable
-        If GitHub gives up on every look-up, or on many in a row.
+        If GitHub answers nothing at all; while the batch's patience lasts also if it stops answering.
     Malformed
-        If an answer is no GraphQL answer.
+        While the batch's patience lasts, if an answer is no GraphQL answer at all.
     """
-    return (yield from _in_parts(entities, lambda group: ask(resolve_query(group)), parse_resolved))
-
-
-def identify(entities: Sequence[Entity]) -> Generator[Request, Response, tuple[list[Known], Lost]]:
-    """Ask for number, name and creation of all entities, by id where it is known, else by name; raises as above."""
-    with_id = [e for e in entities if e.key]
-    known, lost = yield from _in_parts(
-        with_id, lambda group: ask(IDENTITY.query, {"ids": [e.key for e in group]}), parse_identified
-    )
-    more, unknown = yield from resolve_names([e for e in entities if not e.key])
-    return known + more, lost + unknown
-
-
-def _in_parts(
-    entities: Sequence[Entity],
-    question: Callable[[Sequence[Entity]], Request],
-    parse: Callable[[Response, Sequence[Entity]], tuple[list[Known], Lost]],
-) -> Generator[Request, Response, tuple[list[Known], Lost]]:
+    inquiry = Inquiry(attempt)
     known: list[Known] = []
     lost: Lost = []
-    failures, answered, said = 0, False, ""
-    waiting = [entities[n : n + IDENTITY.largest] for n in range(0, len(entities), IDENTITY.largest)]
+    waiting = list(entities)
     while waiting:
-        group = waiting.pop()
-        answer = yield question(group)
-        try:
-            found, missing = parse(answer, group)
-        except (TooLarge, Unavailable) as exc:
-            failures += 1
-            said = f"GitHub gave up on {failures} look-ups in a row: {exc}"
-            if failures >= MAX_FAILURES:
-                raise Unavailable(said) from exc
-            middle = len(group) // 2
-            if middle:
-                waiting += [group[middle:], group[:middle]]
-            else:
-                lost.append((group[0], ALONE, True))
-            continue
-        answered, failures = True, 0
-        known += found
-        lost += missing
-    if said and not answered:
-        raise Unavailable(said)
+        by_id = yield from _look_up([e for e in waiting if e.key], inquiry, _ask_by_id, parse_identified)
+        by_name = yield from resolve_names([e for e in waiting if not e.key], inquiry)
+        known += by_id[0] + by_name[0]
+        lost += by_id[1] + by_name[1]
+        # Where one kind of query was answered at last, the other may have been given up too soon.
+        waiting = by_id[2] + by_name[2]
+        if waiting and not inquiry.answered:
+            yield from inquiry.decide(_ask_by_id, _read_nobody)
     return known, lost
+
+
+def _ask_by_id(group: Sequence[Entity]) -> Request:
+    return ask(IDENTITY.query, {"ids": [e.key for e in group]})
+
+
+def _read_nobody(answer: Response, nobody: Sequence[Entity]) -> tuple[()]:
+    parse_identified(answer, nobody)
+    return ()
+
+
+def _look_up(
+    entities: Sequence[Entity],
+    inquiry: Inquiry,
+    question: Question,
+    parse: Callable[[Response, Sequence[Entity]], tuple[list[Known], Lost]],
+) -> Generator[Request, Response, tuple[list[Known], Lost, list[Entity]]]:
+    known: list[Known] = []
+    lost: Lost = []
+
+    def read(answer: Response, group: Sequence[Entity]) -> tuple[()]:
+        found, missing = parse(answer, group)
+        known.extend(found)
+        lost.extend(missing)
+        return ()
+
+    given_up, undecided = yield from inquiry.ask(entities, IDENTITY.largest, question, read)
+    lost += [(entity, reason, True) for entity, reason in given_up]
+    return known, lost, undecided
 
 
 def identities(known: Sequence[Known]) -> list[Identity]:
