@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.series import DenseSeries
 from api.state import Board, Directory
 from astrid.catalog import METRIC_BY_ID
-from astrid.pipeline.canaries import DISCREPANT, MEANINGS
+from astrid.pipeline.canaries import DISCREPANT, MEANINGS, UNJUDGED, keeps_out_scores
 from astrid.scoring.series import Flag
 from astrid.store import CanaryRow, GapRow, NoteRow, ProjectRow, ReconciledWeek, ScoreRow
 
@@ -61,7 +61,7 @@ def leaderboard_body(
         "run_id": board.run_id,
         "as_of": board.as_of,
         "coverage": ranked_share(board, directory, category),
-        "held_out": violated_sources(verdicts),
+        "held_out": violated_sources([row for row in verdicts if keeps_out_scores(row.source, row.name)]),
         "calibrated": all(row.calibrated for row in rows),
         "method_version": board.rows[0].method_version,
         "total": len(rows),
@@ -81,7 +81,7 @@ def violated_sources(verdicts: Sequence[CanaryRow]) -> list[str]:
 
 def canaries_body(verdicts: Sequence[CanaryRow]) -> dict[str, Any]:
     """Return the verdicts of one night."""
-    judged = sum(row.state != "not judged" for row in verdicts)
+    judged = sum(row.state not in UNJUDGED for row in verdicts)
     return {
         "day": verdicts[0].day if verdicts else None,
         "run_id": max((row.run_id for row in verdicts), default=None),
@@ -197,7 +197,7 @@ def note_body(note: NoteRow) -> dict[str, Any]:
     """Return one note."""
     return {
         "metric": metric_name(note.metric_id),
-        "first_day": note.first_day,
+        "first_day": None if note.first_day == date.min else note.first_day,
         "last_day": note.last_day,
         "note": note.note,
     }

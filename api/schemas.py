@@ -68,7 +68,8 @@ class Leaderboard(Answer):
         description="Share of the tracked projects (of the category asked for) that are ranked that day"
     )
     held_out: list[str] = Field(
-        description="Sources whose canary was violated that night: what they wrote is kept out of these scores",
+        description="Sources of which a violated canary keeps values out of these scores; a source that only falls "
+        "silent is in `/v1/canaries` alone",
         examples=[["pypistats"]],
     )
     calibrated: bool = Field(description="Whether every interval of the answer is calibrated")
@@ -91,7 +92,7 @@ class Note(Answer):
     """What a reader must know about a stretch of a metric."""
 
     metric: str
-    first_day: date
+    first_day: date | None = Field(description="null = from the beginning")
     last_day: date | None = Field(description="null = to this day")
     note: str = Field(examples=["interpolated from monthly totals"])
 
@@ -202,13 +203,19 @@ class CanaryItem(Answer):
     source: str = Field(examples=["pypistats"])
     canary: str = Field(examples=["freshness"])
     meaning: str = Field(description="What it measures")
-    state: str = Field(description="ok, violated, or not judged (too little to go by)")
-    value: float | None = Field(description="What was measured; null = not judged")
+    state: str = Field(
+        description="ok; violated; not judged (too little to go by); not asked (that night did not ask the source); "
+        "accepted (a violation that the operator takes for the new way)"
+    )
+    value: float | None = Field(description="What was measured; null = nothing could be")
     low: float | None = Field(description="Sound from here on; null = no lower bound")
     high: float | None = Field(description="Sound up to here; null = no upper bound")
     reason: str = Field(examples=["0% of 212 series have a value of the last 7 days; the newest is of 2026-02-28"])
-    first_day: date = Field(description="While violated, what the source wrote from here to `day` enters no score")
-    since: date | None = Field(description="First night of a violation that lasts; null = not violated")
+    first_day: date = Field(description="From here to `day` is what was measured")
+    since: date | None = Field(
+        description="First night of a violation that lasts; null = not violated. Nothing that was written since then, "
+        "for any day, enters a score, but where values are only missing or two witnesses differ"
+    )
 
 
 class Canaries(Answer):
@@ -217,7 +224,7 @@ class Canaries(Answer):
     day: date | None = Field(description="The night's UTC day; null = no night has been judged yet")
     run_id: int | None = Field(description="The run that judged it")
     as_of: datetime | None = Field(description="When it was judged (UTC)")
-    coverage: Fraction = Field(description="Share of the canaries that could be judged")
+    coverage: Fraction = Field(description="Share of the canaries that are ok or violated")
     violated: list[str] = Field(description="Sources with a violated canary")
     items: list[CanaryItem] = Field(description="By source and canary")
 

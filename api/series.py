@@ -9,7 +9,7 @@ from typing import Final
 
 from api.problems import BAD_RANGE, UNKNOWN_METRIC, Problem, remedy_of, suggest
 from api.state import KEEP_S, State
-from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_ID, Metric
+from astrid.catalog import CAVEATS, METRIC_BY_NAME, ORIGIN_BY_ID, Metric
 from astrid.store import NoteRow, SeriesPoint
 
 DAYS_DEFAULT: Final = 365
@@ -138,8 +138,10 @@ def notes_within(notes: Sequence[NoteRow], start: date, end: date) -> tuple[Note
 
 
 async def read_notes(state: State, metric: Metric) -> list[NoteRow]:
-    """Return the notes of a metric, as read a moment ago."""
-    return await state.keep(("notes", metric.metric_id), KEEP_S, lambda: state.store.read_notes(metric.metric_id))
+    """Return the notes of a metric, as read a moment ago, and what holds on every day of it."""
+    notes = await state.keep(("notes", metric.metric_id), KEEP_S, lambda: state.store.read_notes(metric.metric_id))
+    always = [NoteRow(metric.metric_id, date.min, None, CAVEATS[metric.name])] if metric.name in CAVEATS else []
+    return [*notes, *always]
 
 
 async def read_dense(state: State, slug: str, metric: Metric, start: date | None, end: date | None) -> DenseSeries:

@@ -35,7 +35,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value was read. Where two origins state one day, the lower ``precedence`` stands."""
+    """Where a value was read. Of two of one day the lower ``precedence`` stands, of equal ones the later reading."""
 
     origin_id: int
     name: str
@@ -72,7 +72,7 @@ ORIGINS: Final = (
     Origin(1, "github_graphql", 10, "GitHub GraphQL API, snapshot"),
     Origin(2, "github_stargazers_history", 10, "GitHub REST /stargazers/history"),
     Origin(3, "hn_algolia", 10, "Hacker News Search (Algolia)"),
-    Origin(4, "hn_firebase", 15, "Hacker News items (Firebase)"),
+    Origin(4, "hn_firebase", 10, "Hacker News items (Firebase)"),
     Origin(5, "pypistats", 10, "pypistats.org"),
     Origin(6, "clickhouse_pypi", 20, "ClickHouse public copy of the PyPI download log"),
     Origin(7, "npm", 10, "npm download counts"),
@@ -82,6 +82,14 @@ ORIGINS: Final = (
     Origin(10, "stars_daily", 30, "EvanLi/Github-Ranking daily archive (MIT)"),
     Origin(11, "ai_stars_daily", 31, "yuxiaopeng/Github-Ranking-AI daily archive (MIT)"),
 )
+
+CAVEATS: Final[dict[str, str]] = {
+    "pypi_downloads": "Downloads are not people: on weekdays in August 2024 installers said of 31 % of all downloads "
+    "from PyPI that they ran in continuous integration, and of the others nothing. None is subtracted.",
+    "npm_downloads": "All tarballs served, those to mirrors and continuous integration included; npm tells no share.",
+    "dockerhub_pulls": "All pulls, those of continuous integration included; Docker Hub tells no share.",
+}
+"""What a reader of a metric must know on every day of it; sources in docs/methodology.md, section 8."""
 
 METRIC_BY_NAME: Final = {m.name: m for m in METRICS}
 METRIC_BY_ID: Final = {m.metric_id: m for m in METRICS}

@@ -27,6 +27,7 @@ from astrid.actors import open_ray
 from astrid.catalog import METRIC_BY_NAME
 from astrid.errors import ConfigError
 from astrid.nightly import open_drivers
+from astrid.pipeline.inspection import list_violated
 from astrid.pipeline.night import Watch, run_backfill, run_night
 from astrid.pipeline.reconcile import Reconciled, reconcile
 from astrid.runtime import DEMO_NOW, demo_settings, load_universe, state_folder, usable_sources, with_database
@@ -71,7 +72,8 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What a demo run left: the leaderboard, digests, the simulators' account of us, and the stage times."""
+    """What a demo run left: the leaderboard, digests, the simulators' account of us, the stage times, and on the last
+    night whose canaries are violated."""
 
     rows: list[ScoreRow]
     digest: Mapping[str, TableDigest]
@@ -79,6 +81,7 @@ class DemoResult:
     compared: Reconciled
     day: date
     stages: Stages
+    violated: tuple[str, ...] = ()
 
 
 @asynccontextmanager
@@ -221,9 +224,9 @@ async def replay(
             compared = await reconcile(store, universe, first, last)
         with stages.stage("digest"):
             digest = await store.digest()
-        return DemoResult(
-            await store.read_leaderboard(last, None, TOP, 0), digest, await simulators.report(), compared, last, stages
-        )
+        rows, report = await store.read_leaderboard(last, None, TOP, 0), await simulators.report()
+        violated = tuple(list_violated(await store.read_canaries(last)))
+        return DemoResult(rows, digest, report, compared, last, stages, violated)
 
 
 async def run_demo(settings: Settings, console: Console, address: str, *, once: bool, nights: int = NIGHTS) -> None:
@@ -258,6 +261,8 @@ def show(result: DemoResult, console: Console) -> None:
     console.print(
         f"Sources in the top {len(result.rows)}: " + ", ".join(f"{s} ({n})" for s, n in sorted(sources.items()))
     )
+    if result.violated:
+        console.print(f"Upstreams that break their contract on the last night: {', '.join(result.violated)}.")
     console.print(result.compared.sentence())
     console.print(simulator_sentence(result.report))
     console.print(

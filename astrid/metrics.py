@@ -35,6 +35,12 @@ CANARY_VIOLATED: Final = Gauge(
     ["source", "canary"],
     registry=REGISTRY,
 )
+CANARY_JUDGED: Final = Gauge(
+    "astrid_canary_judged",
+    "1 if this canary had enough to go by on the last night, 0 if it said nothing: then 0 violated is no all-clear.",
+    ["source", "canary"],
+    registry=REGISTRY,
+)
 DISCREPANT: Final = Gauge(
     "astrid_reconciliation_discrepant",
     "Project-weeks of the last compared ones in which snapshots and history differ, by source.",

@@ -191,15 +191,15 @@ class Observations:
             tuple(identities),
         )
 
-    def keys(self) -> list[tuple[int, int, date]]:
+    def dated_keys(self) -> list[tuple[int, int, date]]:
         """Return (entity_id, metric_id, day) of every value, in order."""
         return list(zip(self.entity_id.tolist(), self.metric_id.tolist(), self.day.tolist(), strict=True))
 
     def filled_by(self, second: Observations) -> Observations:
         """Return these with the gaps filled for which a second answer has a value; what has one already stands."""
-        standing = set(self.keys())
-        new = np.array([key not in standing for key in second.keys()], np.bool_)
-        filled = {key for key, is_new in zip(second.keys(), new.tolist(), strict=True) if is_new}
+        standing = set(self.dated_keys())
+        new = np.array([key not in standing for key in second.dated_keys()], np.bool_)
+        filled = {key for key, is_new in zip(second.dated_keys(), new.tolist(), strict=True) if is_new}
         named = {(i.entity_id, i.platform) for i in self.identities}
         return Observations(
             np.concatenate([self.entity_id, second.entity_id[new]]),

@@ -13,6 +13,7 @@ from astrid.pipeline.costs import Cost
 from astrid.pipeline.night import Driver, RunResult, Watch, plan_run, run_night
 from astrid.runtime import (
     code_version,
+    count_users,
     database_url,
     load_universe,
     open_driver_broker,
@@ -22,6 +23,7 @@ from astrid.runtime import (
 )
 from astrid.settings import Settings
 from astrid.store import Store, open_store
+from astrid.terminal import explain_left_out
 from astrid.timeline import Timeline, night_of
 
 Say = Callable[[str], None]
@@ -87,18 +89,16 @@ async def run_nightly(settings: Settings, day: date | None, address: str, watch:
 
 
 async def plan_costs(settings: Settings, day: date | None) -> tuple[date, list[Cost], list[str]]:
-    """Return the night, what it would cost per source, and what is skipped; nothing is asked of any upstream."""
+    """Return the night, what it would cost per source, and what is skipped; nothing is asked of any upstream.
+
+    How many budgets GitHub's tokens have is what is known of their users without asking.
+    """
     timeline = timeline_of(settings)
     night = day or night_of(timeline.at(time.time()))
     sources, skipped = usable_sources(settings)
     async with with_database(settings) as ready, open_store(database_url(ready), pool_size=1) as store:
         universe = await load_universe(ready, store, timeline)
-        users = {"github": len(settings.read_github_tokens())}
+        users = {"github": await count_users(ready, store)} if "github" in sources else {}
         now = timeline.at(time.time())
         plan = await plan_run(store, universe, night, now, sources, users=users, hours=settings.night_hours)
-    if plan.left_out:
-        skipped.append(
-            f"{len(plan.left_out)} values are left for other nights: what is due takes longer than the night's "
-            f"{settings.night_hours:g} hours; raise ASTRID_NIGHT_HOURS, or add tokens of further users"
-        )
-    return night, list(plan.costs), skipped
+    return night, list(plan.costs), [*skipped, *explain_left_out(plan, settings.night_hours)]

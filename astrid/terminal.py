@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -15,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from astrid.catalog import METRIC_BY_NAME
-from astrid.pipeline.costs import Cost
+from astrid.pipeline.costs import Cost, count_night_hours
 from astrid.pipeline.night import RunResult, Watch
+from astrid.pipeline.plan import LEFT_OUT, NO_NIGHT, PASSED_OVER, Plan
 from astrid.scoring.series import Flag
+from astrid.sources import BUDGETS
 from astrid.store import CostRow, ScoreRow
 
 WIDE: Final = 110
@@ -122,35 +125,71 @@ def contributing_sources(rows: Sequence[ScoreRow]) -> dict[str, int]:
 
 
 def cost_table(costs: Sequence[Cost]) -> Table:
-    """Return what a plan costs per source and budget bucket."""
-    table = Table(header_style="bold")
-    for heading in ("source", "budget", "batches", "requests", "points", "hours at the limit"):
+    """Return what a plan costs per source and budget bucket, and under it what the night takes in all.
+
+    Points only where the upstream counts them apart from requests.
+    """
+    table = Table(header_style="bold", caption_justify="left", caption_style="")
+    for heading in ("source", "budget", "batches", "requests", "points", "time at the limit"):
         table.add_column(heading, justify="left" if heading in ("source", "budget") else "right")
     for cost in costs:
-        counts = (str(n) for n in (cost.batches, cost.requests, cost.points))
-        table.add_row(cost.source, cost.bucket, *counts, f"{cost.hours:.2f}")
+        points = str(cost.points) if BUDGETS[cost.upstream].buckets[cost.bucket].primary else "-"
+        time_taken = _duration(cost.hours)
+        table.add_row(cost.source, cost.bucket, str(cost.batches), str(cost.requests), points, time_taken)
     table.add_section()
-    table.add_row("all", "", *(str(sum(getattr(c, f) for c in costs)) for f in ("batches", "requests", "points")), "")
+    batches, requests = sum(c.batches for c in costs), sum(c.requests for c in costs)
+    hours = count_night_hours(costs)
+    table.add_row("all", "", str(batches), str(requests), "", _duration(hours))
+    table.caption = (
+        f"The night takes {_duration(hours)} at the limits, as long as its slowest budget."
+        if costs
+        else "The night has nothing to ask."
+    )
     return table
+
+
+def explain_left_out(plan: Plan, hours: float) -> list[str]:
+    """Return a sentence for each reason for which a plan leaves something out."""
+    counts = Counter(gap.reason for gap in plan.left_out)
+    sentences = {
+        LEFT_OUT: f"{counts[LEFT_OUT]} values wait for another night: what is due takes longer than the night's "
+        f"{hours:g} hours, or than its upstream is asked a night; raise ASTRID_NIGHT_HOURS, or add tokens of further "
+        "users",
+        PASSED_OVER: f"{counts[PASSED_OVER]} values are not asked for: their feed stands still, and a few are asked "
+        "for all",
+        NO_NIGHT: f"{counts[NO_NIGHT]} counts of earlier days are lost: no night of these days ran to its end, and a "
+        "count can only be taken at its time",
+    }
+    return [sentence for reason, sentence in sentences.items() if counts[reason]]
 
 
 def spent_table(costs: Sequence[CostRow]) -> Table:
     """Return what a run was planned to cost and did cost, per upstream and budget bucket; a dash: nobody counted."""
     table = Table(header_style="bold")
-    for heading in ("upstream", "budget", "requests planned", "spent", "points planned", "spent"):
+    headings = ("upstream", "budget", "requests planned", "spent", "points planned", "spent", "time planned")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in ("upstream", "budget") else "right")
     for cost in costs:
         spent = ["-" if n is None else str(n) for n in (cost.spent_requests, cost.spent_points)]
         planned = (str(cost.planned_requests), str(cost.planned_points))
-        table.add_row(cost.upstream, cost.bucket, planned[0], spent[0], planned[1], spent[1])
+        time_planned = _duration(cost.planned_hours)
+        table.add_row(cost.upstream, cost.bucket, planned[0], spent[0], planned[1], spent[1], time_planned)
     return table
+
+
+def _duration(hours: float) -> str:
+    """Write a duration as a person says it: ``under a minute``, ``14 min``, ``2 h 08 min``."""
+    minutes = round(hours * 60)
+    if minutes < 1:
+        return "under a minute" if hours else "no time"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def print_result(console: Console, result: RunResult) -> None:
     """Print how a night ended, and its plan beside what it spent."""
     console.print(
         f"Night of {result.day}: {result.state}; {sum(result.batches.values())} batches, {result.ranked} projects "
-        f"ranked, {result.open_gaps} gaps."
+        f"ranked, {result.open_gaps} gaps; it took {_duration(result.hours)}."
     )
     for source in result.violated:
         console.print(

@@ -25,7 +25,7 @@ NAMES: Final = (
     *("score.mcells", "score.vs_pandas", "score.vs_polars", "score.increment"),
     *("api.cached", "api.uncached", "broker"),
     *("gharchive.vs_zcat", "gharchive.vs_duckdb", "gharchive.vs_polars", "gharchive.vs_limit"),
-    *("crawl.throughput", "pool.scaling", "ray.overhead", "demo.stages"),
+    *("crawl.throughput", "pool.scaling", "ray.overhead", "demo.stages", "virtual.nights"),
 )
 TARGETS: Final = {
     "api.cached": 0.6,
@@ -72,13 +72,14 @@ def main() -> None:
 
 
 def _measures() -> dict[str, Measure]:
-    from benchmarks import budget, conditional, demo, github, score
+    from benchmarks import budget, conditional, demo, github, nights, score
 
     return {
         "github": lambda: [*github.measure_points(), *budget.measure_budget(), *conditional.measure_conditional()],
         "score": score.main,
         "store": _store,
         "demo": demo.measure_demo,
+        "virtual": nights.measure_nights,
     }
 
 

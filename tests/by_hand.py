@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from typing import Any
 
@@ -24,6 +24,9 @@ JSON = st.recursive(
     max_leaves=4,
 )
 """Any JSON."""
+
+NO_COUNTS = st.sampled_from((-1, -(2**31), 10**12, 2**53, 1.5, True, None, "7", "many"))
+"""What stands where a count should, and is none."""
 
 BROKEN = (
     Response(200, {}, b""),
@@ -87,9 +90,12 @@ def sound(found: Observations, batch: Batch) -> Observations:
     return found
 
 
-def survives(make_steps: Callable[[], Steps], answers: Callable[[Request], Response], batch: Batch) -> None:
-    """Require that a source either returns sound observations or raises a SourceError, and asks only so often."""
-    asked = 0
+def survives(make_steps: Callable[[], Steps], answers: Callable[[Request], Response], batch: Batch) -> int:
+    """Require that a source either returns sound observations or raises a SourceError, and asks only so often.
+
+    Returns how many values it accepted: a property over answers of which none is ever accepted shows little.
+    """
+    asked = accepted = 0
 
     def counted(request: Request) -> Response:
         nonlocal asked
@@ -100,11 +106,46 @@ def survives(make_steps: Callable[[], Steps], answers: Callable[[Request], Respo
     said = ""
     try:
         found, _ = run(make_steps(), counted)
-        sound(found, batch)
+        accepted = len(sound(found, batch))
     except SourceError as exc:
         said = str(exc)
     assert len(said) < 500
     assert "\0" not in said
+    return accepted
+
+
+def mostly(value: Any) -> st.SearchStrategy[Any]:
+    """Return ``value`` three times in four, else any JSON; so that several fields are sound at once often enough."""
+    return st.just(value) | st.just(value) | st.just(value) | JSON
+
+
+@st.composite
+def mutated(draw: st.DrawFn, value: Any) -> Any:
+    """Return JSON in which up to three parts are something else, are gone, or (in a list) stand once more."""
+    value = json.loads(json.dumps(value))
+    for _ in range(draw(st.sampled_from((0, 0, 1, 1, 2, 3)))):
+        places = list(_places(value))
+        if not places or draw(st.sampled_from((False,) * 14 + (True,))):
+            value = draw(JSON)
+            continue
+        numbers = [(holder, key) for holder, key in places if isinstance(holder[key], int | float)]
+        holder, key = draw(st.sampled_from(numbers if numbers and draw(st.booleans()) else places))
+        match draw(st.sampled_from(("other",) * 4 + ("gone", "twice"))):
+            case "gone":
+                del holder[key]
+            case "twice" if isinstance(holder, list):
+                holder.append(holder[key])
+            case _:
+                holder[key] = draw(NO_COUNTS if (holder, key) in numbers else JSON)
+    return value
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every holder of a part of ``value`` and the part's key or index in it."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from _places(value[key])
 
 
 def table(found: Observations) -> dict[tuple[int, int, date], float]:

@@ -15,10 +15,11 @@ router = APIRouter(prefix="/v1", tags=["upstreams"])
 
 @router.get("/canaries", response_model=Canaries, responses=problem_responses(422, 503))
 async def read_canaries(state: Shared, day: Night = None) -> Response:
-    """What the canaries said of every upstream on a night: sound, broken since when, or too little to judge.
+    """What the canaries said of every upstream on a night: sound, broken since when, too little to judge, or not asked.
 
-    While a canary is violated, what its source wrote for `first_day` to `day` is kept out of the scores and counts as a
-    gap. It counts again when the source writes other values in a later night.
+    From a violation's first night to the next sound one nothing that its source writes enters a score, whatever day it
+    is about: the value that it replaced counts, or a gap. Values that are only missing (`freshness`, `truncation`) keep
+    nothing out, and what two witnesses disagree on keeps out that alone.
     """
     return respond(canaries_body(await state.verdicts(day)))
 

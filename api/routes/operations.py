@@ -16,7 +16,7 @@ from api.state import COMPARED_DAYS, Shared, State
 from astrid import __version__
 from astrid.catalog import METRIC_BY_ID, METRICS
 from astrid.errors import StoreError
-from astrid.metrics import CANARY_VIOLATED, DISCREPANT, OPEN_GAPS, PROJECTS, REGISTRY, SCORED_DAY
+from astrid.metrics import CANARY_JUDGED, CANARY_VIOLATED, DISCREPANT, OPEN_GAPS, PROJECTS, REGISTRY, SCORED_DAY
 from astrid.pipeline import canaries
 from astrid.store import check_version
 from astrid.timeline import night_of
@@ -86,5 +86,6 @@ async def set_gauges(state: State) -> None:
         OPEN_GAPS.labels(source).set(count)
     for row in await store.read_canaries():
         CANARY_VIOLATED.labels(row.source, row.name).set(row.state == "violated")
+        CANARY_JUDGED.labels(row.source, row.name).set(row.state not in canaries.UNJUDGED)
     weeks = await store.read_reconciled_weeks(last - timedelta(days=COMPARED_DAYS - 1), last)
     DISCREPANT.labels("github").set(sum(week.difference > canaries.DISCREPANT for week in weeks))

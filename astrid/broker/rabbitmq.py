@@ -30,7 +30,7 @@ from astrid.wire import decode_batch, encode_batch
 
 LANES: Final = ("nightly", "backfill")
 DELAYS_MS: Final = (100, 1_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_200_000, 2_400_000, 3_600_000)
-"""No wait above ten seconds becomes more than three times as long, none above a minute more than two and a half times."""
+"""No wait above ten seconds becomes more than three times as long, none above 30 more than two and a half times."""
 DEAD: Final = "astrid.dead"
 _ERRORS: Final = (
     aio_pika.exceptions.AMQPError,

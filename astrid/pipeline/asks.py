@@ -9,7 +9,7 @@ from typing import Final
 
 from astrid.models import Entity
 from astrid.sources import SOURCES
-from astrid.sources.source import Source, Task
+from astrid.sources.source import Source, Task, days_between
 
 STALE_FEED_DAYS: Final = 3
 """A feed whose newest day is older than this stands still: it is probed, not read."""
@@ -23,6 +23,10 @@ class Missing:
     vain for the night's day a moment ago. ``tried`` is the last day that an upstream gave no value for although it
     was asked, ``refused`` the last one for which it said that there is none; both absent where there is no such day.
     ``feeds`` is the last day that an origin stated a metric for anybody.
+
+    ``missed`` are earlier days since the first night of all whose night did not run to its end. Only where somebody
+    lacks a snapshot of such a day, ``noted`` is filled, the days of snapshots for which the ledger has a gap, and
+    ``tracked``, the day on which the watchlist first held an entity (absent: it always did).
     """
 
     first: date
@@ -32,6 +36,9 @@ class Missing:
     tried: Mapping[str, Mapping[int, date]] = field(default_factory=dict)
     refused: Mapping[str, Mapping[int, date]] = field(default_factory=dict)
     feeds: Mapping[tuple[str, str], date] = field(default_factory=dict)
+    missed: frozenset[date] = frozenset()
+    noted: Mapping[str, Mapping[int, frozenset[date]]] = field(default_factory=dict)
+    tracked: Mapping[int, date] = field(default_factory=dict)
 
     def of(self, metric: str, entity_id: int) -> frozenset[date]:
         """Return the days on which this entity lacks this metric."""
@@ -71,6 +78,8 @@ def find_asks(source: Source, task: Task, day: date, entities: Sequence[Entity],
     groups: dict[date, list[Entity]] = {}
     for entity in due:
         whole = task.reread_days and (entity.entity_id + day.toordinal()) % task.reread_days == 0
+        # Who is asked only once in so many nights might never meet a night of its own number.
+        whole = whole or is_overdue(task, entity.entity_id, day, missing)
         first = earliest if whole else _first_missing(task, entity.entity_id, earliest, missing)
         groups.setdefault(first, []).append(entity)
     return [Ask(source, task, first, day, tuple(group)) for first, group in sorted(groups.items())]
@@ -87,6 +96,30 @@ def find_passed_over(task: Task, day: date, entities: Sequence[Entity], missing:
     return tuple(e for e in due if e.entity_id not in probed)
 
 
+def find_missed(task: Task, day: date, entities: Sequence[Entity], missing: Missing) -> Iterator[tuple[int, str, date]]:
+    """Yield (entity id, metric, day) of snapshots whose night did not run, and of which nothing is known therefore.
+
+    Only of days since a metric is known to be taken of an entity: the first one with a value or a gap, or where nobody
+    has a value as far back as is looked, all of them. A snapshot of several nights is missed on its turn alone.
+    """
+    if task.timing != "snapshot" or not task.cadence_days or not missing.missed:
+        return
+    past = days_between(missing.first, day - timedelta(days=1))
+    for metric in task.metrics:
+        stopped = _latest(last for (name, _), last in missing.feeds.items() if name == metric)
+        since = missing.first if stopped is not None and stopped < missing.first else day
+        noted = missing.noted.get(metric, {})
+        for entity_id in [e.entity_id for e in entities if task.accepts(e)]:
+            lacking = missing.of(metric, entity_id)
+            if lacking.isdisjoint(missing.missed):
+                continue
+            silent = lacking - noted.get(entity_id, frozenset())
+            first = max(next((d for d in past if d not in silent), since), missing.tracked.get(entity_id, date.min))
+            for late in past:
+                if late in silent and late in missing.missed and late >= first and _has_turn(task, entity_id, late):
+                    yield entity_id, metric, late
+
+
 def is_due(task: Task, entity_id: int, day: date, missing: Missing) -> bool:
     """Tell whether the night of ``day`` asks for an entity: it lacks the day, and its turn has come or was missed."""
     lacking = [metric for metric in task.metrics if day in missing.of(metric, entity_id)]
@@ -96,7 +129,7 @@ def is_due(task: Task, entity_id: int, day: date, missing: Missing) -> bool:
         _latest(of.get(metric, {}).get(entity_id) for of in (missing.newest, missing.refused)) for metric in lacking
     )
     overdue = any(last is None or (day - last).days > task.cadence_days for last in answered)
-    return overdue or (entity_id + day.toordinal()) % task.cadence_days == 0
+    return overdue or _has_turn(task, entity_id, day)
 
 
 def measure_staleness(task: Task, entity_id: int, day: date, missing: Missing) -> float:
@@ -105,12 +138,12 @@ def measure_staleness(task: Task, entity_id: int, day: date, missing: Missing) -
     Who has never been asked waits since before the first day that is looked at. An answer without a value counts as
     one, so that who never answers does not stand before everybody else for ever.
     """
-    last = [
-        _latest(of.get(metric, {}).get(entity_id) for of in (missing.newest, missing.tried)) for metric in task.metrics
-    ]
-    never = missing.first - timedelta(days=1)
-    waited = max((day - (d or never)).days for d in last)
-    return max(waited / max(task.cadence_days, 1), 1.0)
+    return max(_waited_days(task, entity_id, day, missing) / max(task.cadence_days, 1), 1.0)
+
+
+def is_overdue(task: Task, entity_id: int, day: date, missing: Missing) -> bool:
+    """Tell whether an entity has waited for as many nights as its task lets pass between two whole readings."""
+    return bool(task.reread_days) and _waited_days(task, entity_id, day, missing) >= task.reread_days
 
 
 def stands_still(task: Task, day: date, missing: Missing) -> bool:
@@ -119,18 +152,40 @@ def stands_still(task: Task, day: date, missing: Missing) -> bool:
     return newest is not None and (day - newest).days > STALE_FEED_DAYS
 
 
+def _has_turn(task: Task, entity_id: int, day: date) -> bool:
+    return (entity_id + day.toordinal()) % task.cadence_days == 0
+
+
+def _waited_days(task: Task, entity_id: int, day: date, missing: Missing) -> int:
+    last = [
+        _latest(of.get(metric, {}).get(entity_id) for of in (missing.newest, missing.tried)) for metric in task.metrics
+    ]
+    never = missing.first - timedelta(days=1)
+    return max((day - (d or never)).days for d in last)
+
+
 def _task_of(name: str) -> Task:
     source, _, task = name.partition(".")
     return SOURCES[source].tasks[task]
 
 
 def _windows(task: Task, day: date, entities: Sequence[Entity], missing: Missing) -> list[tuple[date, date]]:
-    """Return the ranges of days that anybody lacks, and the last ones again; none if nobody lacks the night's day."""
+    """Return the ranges of days that anybody lacks, each with the days before it; none if nobody lacks the night's day.
+
+    A night reads again the days that its ``lookback_days`` reach back to, for their values change until they are
+    settled. A day that is lacking is the day of a night that read nothing, and so may be one of the missed nights just
+    before this one, though a backfill has filled it; what such a night should have read again is read now. Thus every
+    day is read once more after ``lookback_days - 1`` days, whichever nights were missed.
+    """
     lacking = {d for e in entities for d in missing.of(task.metrics[0], e.entity_id)}
     if day not in lacking:
         return []
-    again = {day - timedelta(days=n) for n in range(task.lookback_days)}
-    return list(_runs(sorted(lacking | again), task.days_per_batch))
+    unread, before = set(lacking), day - timedelta(days=1)
+    while before in missing.missed:
+        unread.add(before)
+        before -= timedelta(days=1)
+    wanted = {d - timedelta(days=n) for d in unread for n in range(task.lookback_days)}
+    return list(_runs(sorted(wanted), task.days_per_batch))
 
 
 def _probed(task: Task, day: date, due: Sequence[Entity], missing: Missing) -> Sequence[Entity]:

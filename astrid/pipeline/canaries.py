@@ -10,18 +10,19 @@ Why these measures and thresholds, and how often each rings on sound data: docs/
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from astrid.catalog import Kind
+from astrid.catalog import METRICS, Kind
 
 F64 = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
-State = Literal["ok", "violated", "not judged"]
+Bools = npt.NDArray[np.bool_]
+State = Literal["ok", "violated", "not judged", "not asked"]
 
 WEEKS: Final = 15
 DAYS: Final = 7 * WEEKS
@@ -61,14 +62,22 @@ COUNT_MIN: Final = 100.0
 DISCREPANT: Final = 0.3
 DISCREPANT_MAX: Final = 0.25
 
+SETTLED_DAYS: Final = 14
+"""Older days have been stated for good: an upstream that states them otherwise tells another story."""
+
+COMPARED_DAYS: Final = 28
+"""A series is compared with what it replaced over so many settled days or more."""
+
+REWRITTEN: Final = (0.8, 1.25)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What one canary says of one source on one night.
 
-    ``value`` is what was measured (None: not judged), ``low`` and ``high`` the range in which it is sound (None: no
-    bound). ``first_day`` to the night's day is the stretch whose values the verdict doubts: the days that were
-    measured, or the night alone where values are missing and those that came are sound.
+    ``value`` is what was measured (None: nothing could be), ``low`` and ``high`` the range in which it is sound (None:
+    no bound). ``first_day`` to the night's day is the stretch that was measured: whatever runs before this one wrote
+    for these days is doubted with it.
     """
 
     source: str
@@ -83,27 +92,47 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One metric of a source's projects up to a night: float32 (DAYS, N), a row per day, the last is the night's day.
+    """One metric of a source's projects up to a night: float32 arrays (T, N), a row per day, the last the night's day.
 
-    ``values`` as they stand, NaN is a gap; ``sound`` the same without what earlier nights wrote while the source was
-    violated, so that what is broken never becomes its own measure.
+    ``values`` (DAYS, N) as they stand, NaN is a gap. ``sound`` (DAYS or more, N) is what they are held against: as it
+    stood before the week that is judged, without what was written while the source was violated, and as far back as it
+    takes to have WEEKS of it; so what is broken never becomes its own measure, however long it lasts and whatever it
+    rewrites. ``own`` are the values that the source itself stated (None: all are): a stand-in's say nothing of it.
+    ``asked`` (DAYS,) tells the nights on which anybody was asked (None: all).
     """
 
     metric: str
     kind: Kind
     values: Floats
     sound: Floats
+    own: Floats | None = None
+    asked: Bools | None = None
+
+    @property
+    def stated(self) -> Floats:
+        """What the source itself stated."""
+        return self.values if self.own is None else self.own
+
+    @property
+    def nights(self) -> Bools:
+        """Bool (DAYS,): the nights on which anybody was asked."""
+        return np.ones(len(self.values), bool) if self.asked is None else self.asked
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What the canaries of one source go by.
 
-    ``panels`` hold the source's leading metric and its scored ones, the leading one first. ``stories`` is the number
-    of stories beside ``panels[0]`` where the source counts points of stories. ``history`` and ``moved`` are the weekly
-    gains that history and snapshots state, one entry per project and week; ``other`` and ``own`` the counts of one
-    thing that this source and the one it is held against state, one entry per project. ``was_stale`` says that the
-    last verdict on freshness was a violation.
+    ``panels`` hold the source's leading metric and its scored ones, the leading one first; ``also`` further ones of
+    which only the absence counts. ``stories`` is the number of stories beside ``panels[0].sound``, its last rows beside
+    ``values``, where the source counts points of stories. ``history`` and ``moved`` are the weekly gains that history
+    and snapshots state, one entry per project and week, ``weeks`` how many weeks before the newest one each is of;
+    ``other`` and ``own`` the counts of one thing that this source and the one it is held against state, one entry per
+    project. ``before`` and ``after`` (DAYS, M) are the series that the last nights read anew as a whole, as they stood
+    and as they stand; None: the source never reads anew.
+
+    ``was_stale`` says that the last verdict on freshness was a violation, ``standing`` which other canaries' alarms
+    have not been refuted yet.
     """
 
     source: str
@@ -115,51 +144,96 @@ class Reading:
     other: F64 = field(default_factory=lambda: np.empty(0))
     own: F64 = field(default_factory=lambda: np.empty(0))
     was_stale: bool = False
+    standing: frozenset[str] = frozenset()
+    also: tuple[Panel, ...] = ()
+    weeks: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    before: Floats | None = None
+    after: Floats | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the night asked for anything."""
+        return not self.panels or any(panel.nights[-1] for panel in (*self.panels, *self.also))
 
 
 Measure = Callable[[Reading], Verdict]
 
 
 def judge(reading: Reading) -> list[Verdict]:
-    """Return the verdict of every canary that a source has, in the order of :data:`CANARIES`."""
-    return [measure(reading) for name, measure in CANARIES.items() if _applies(name, reading)]
+    """Return the verdict of every canary that a source has, in the order of :data:`CANARIES`.
+
+    An alarm lasts until something refutes it: a night that has too little to go by does not end it.
+    """
+    return [_hold(measure(reading), reading) for name, measure in CANARIES.items() if _applies(name, reading)]
+
+
+def _hold(verdict: Verdict, reading: Reading) -> Verdict:
+    if verdict.state != "not judged":
+        return verdict
+    if not reading.asked and verdict.name in ABSENCE:
+        return replace(verdict, state="not asked", reason="the night did not ask it")
+    if verdict.name in reading.standing:
+        return replace(verdict, state="violated", reason=f"it rang, and nothing has refuted it since: {verdict.reason}")
+    if not reading.asked:
+        return replace(verdict, state="not asked", reason="the night did not ask it")
+    return verdict
 
 
 def judge_freshness(reading: Reading) -> Verdict:
-    """Measure the share of the source's series whose newest value is at most STALE_DAYS days old.
+    """Measure the share of the series, metric by metric, whose newest value is at most STALE_DAYS days old.
 
-    A series belongs to it if it had a value in the last DAYS days. A source that was stale and has no value left in
-    them is stale still.
+    A series belongs to it if it had a value in the last DAYS days; while the source was stale, any number of them is
+    enough. A metric that was asked for on more than STALE_DAYS nights and has no value at all is stale too. Nights that
+    did not ask do not count, and a metric that this night did not ask for is not judged.
     """
-    newest = _newest(reading.panels[0].values)
-    living = newest >= 0
-    if not living.any() and reading.was_stale:
-        return _verdict(reading, "freshness", 0.0, FRESH_MIN, None, f"no value in the last {DAYS} days")
-    if np.count_nonzero(living) < SERIES_FEW:
-        return _unjudged(reading, "freshness", FRESH_MIN, None, f"fewer than {SERIES_FEW} series in {DAYS} days")
-    age = DAYS - 1 - newest[living]
-    share = float(np.mean(age <= STALE_DAYS))
-    last = reading.night - timedelta(days=int(age.min()))
-    said = f"{share:.0%} of {len(age)} series have a value of the last {STALE_DAYS} days; the newest is of {last}"
-    return _verdict(reading, "freshness", share, FRESH_MIN, None, said)
+    found = []
+    for panel in (*reading.panels, *reading.also):
+        values, nights = panel.stated, panel.nights
+        if not values.shape[1] or not nights[-1]:
+            continue
+        newest = _newest(values)
+        living = newest >= 0
+        few = np.count_nonzero(living) < SERIES_FEW
+        if not living.any() and (reading.was_stale or np.count_nonzero(nights) > STALE_DAYS):
+            said = f"no value of {panel.metric} in the last {DAYS} days, of {len(living)} series"
+            found.append(_verdict(reading, "freshness", 0.0, FRESH_MIN, None, said))
+        if not living.any() or (few and not reading.was_stale):
+            continue
+        asked_since = np.count_nonzero(nights) - np.cumsum(nights)
+        share = float(np.mean(asked_since[newest[living]] <= STALE_DAYS))
+        last = reading.night - timedelta(days=DAYS - 1 - int(newest.max()))
+        said = (
+            f"{share:.0%} of {np.count_nonzero(living)} series of {panel.metric} have a value of the last {STALE_DAYS} "
+            f"days{'' if nights[-STALE_DAYS:].all() else ' that were asked for'}; the newest is of {last}"
+        )
+        found.append(_verdict(reading, "freshness", share, FRESH_MIN, None, said))
+    few_said = f"fewer than {SERIES_FEW} series in {DAYS} days"
+    return _worst(found) or _unjudged(reading, "freshness", FRESH_MIN, None, few_said)
 
 
 def judge_truncation(reading: Reading) -> Verdict:
     """Measure the share of the values of the week before last that came, in the series of the four weeks before it.
 
     By then every feed is through with the week, and every slice of a weekly rotation has been asked for it: what is
-    still missing was cut off. Days that nobody has are gaps of the whole feed, which the ledger and freshness know.
+    still missing was cut off. Days that nobody has are gaps of the whole feed, which the ledger and freshness know, or
+    nobody was asked on them (see :func:`hold`).
     """
-    values = reading.panels[0].values
-    newest = int(_newest(values).max(initial=-1))
-    window = values[DAYS - 14 : min(DAYS - 7, newest + 1)]
-    window = window[np.isfinite(window).any(axis=1)]
-    living = np.isfinite(values[DAYS - 42 : DAYS - 14]).sum(axis=0) >= 4
-    if not len(window) or np.count_nonzero(living) < SERIES_FEW:
-        return _unjudged(reading, "truncation", CAME_MIN, None, "too few series in the weeks before, or none since")
-    share = float(np.mean(np.isfinite(window[:, living])))
-    said = f"{share:.1%} of the values of the week before last came, in {np.count_nonzero(living)} series"
-    return _verdict(reading, "truncation", share, CAME_MIN, None, said)
+    found = []
+    for panel in reading.panels:
+        values = panel.stated
+        if not panel.nights[-1]:
+            continue
+        window = values[DAYS - 14 : min(DAYS - 7, int(_newest(values).max(initial=-1)) + 1)]
+        window = window[np.isfinite(window).any(axis=1)]
+        living = np.isfinite(values[DAYS - 42 : DAYS - 14]).sum(axis=0) >= 4
+        if not len(window) or np.count_nonzero(living) < SERIES_FEW:
+            continue
+        share = float(np.mean(np.isfinite(window[:, living])))
+        count = np.count_nonzero(living)
+        said = f"{share:.1%} of the values of the week before last came, in {count} series of {panel.metric}"
+        found.append(_verdict(reading, "truncation", share, CAME_MIN, None, said))
+    few_said = "too few series in the weeks before, or none since"
+    return _worst(found) or _unjudged(reading, "truncation", CAME_MIN, None, few_said)
 
 
 def judge_mix(reading: Reading) -> Verdict:
@@ -179,7 +253,8 @@ def judge_mix(reading: Reading) -> Verdict:
         share = float(np.mean(current))
         said = f"{share:.1%} of {len(current)} series of {panel.metric} moved this week, {usual:.1%} usually"
         found.append(_verdict(reading, "type_mix", share / usual, MOVED_MIN, None, said, days=7))
-    return _worst(found) or _unjudged(reading, "type_mix", MOVED_MIN, None, "too few moving series or sound weeks")
+    few_said = "too few moving series or sound weeks"
+    return _conclude(found, reading) or _unjudged(reading, "type_mix", MOVED_MIN, None, few_said)
 
 
 def judge_points(reading: Reading) -> Verdict:
@@ -188,9 +263,9 @@ def judge_points(reading: Reading) -> Verdict:
     low, high = PER_STORY
     if stories is not None:
         # Points of the last three days still grow.
-        told = [float(np.nansum(stories[end - 7 : end])) for end in range(DAYS - 3, 6, -7)]
-        earlier = [float(np.nansum(panel.sound[end - 7 : end])) for end in range(DAYS - 10, 6, -7)]
-        usual = [p / s for p, s in zip(earlier, told[1:], strict=True) if s >= SERIES_MIN and p > 0]
+        told = [float(np.nansum(week)) for week in _cut(stories, 3)]
+        earlier = [float(np.nansum(week)) for week in _cut(panel.sound, 10)]
+        usual = [p / s for p, s in zip(earlier, told[1:], strict=False) if s >= SERIES_MIN and p > 0]
         if told[0] >= SERIES_MIN and len(usual) >= BASELINE_MIN:
             now = float(np.nansum(panel.values[DAYS - 10 : DAYS - 3])) / told[0]
             median = float(np.median(usual))
@@ -203,8 +278,9 @@ def judge_level(reading: Reading) -> Verdict:
     """Measure whether all series shift together: what is counted has changed, not what is counted of.
 
     Flows: the median, over series of SURE_WEEK events a week or more, of this week over the median of the weeks
-    before. Levels: the share of series that leave the range TORN of themselves within a week. Stories are few per
-    project: there it is the number of all stories of the week, over the usual number.
+    before. Levels: the share of series that leave the range TORN of themselves within a week; once that rang, of their
+    last sound value. Stories are few per project: there it is the number of all stories of the week, over the usual
+    number.
     """
     if reading.stories is not None:
         return _judge_stories(reading, reading.stories)
@@ -212,10 +288,12 @@ def judge_level(reading: Reading) -> Verdict:
     for panel in reading.panels:
         now, earlier = _weeks(panel)
         if panel.kind == "stock":
-            change = _change(now)
+            rang = "level" in reading.standing
+            change = _since_sound(panel) if rang else _change(now)
             if len(change) >= SERIES_MIN:
                 torn = float(np.mean((change < TORN[0]) | (change > TORN[1])))
-                said = f"{torn:.1%} of {len(change)} series of {panel.metric} fell by 2 % or rose by half within a week"
+                since = "since they were sound" if rang else "within a week"
+                said = f"{torn:.1%} of {len(change)} series of {panel.metric} fell by 2 % or rose by half {since}"
                 found.append(_verdict(reading, "level", torn, None, TORN_MAX, said, days=7))
             continue
         with np.errstate(invalid="ignore"):
@@ -230,38 +308,86 @@ def judge_level(reading: Reading) -> Verdict:
             said = f"{panel.metric} of {np.count_nonzero(large)} series is {ratio:.2f} times its usual weeks"
             found.append(_verdict(reading, "level", ratio, *LEVEL, said, days=7))
     low, high = (None, TORN_MAX) if reading.panels[0].kind == "stock" else LEVEL
-    return _worst(found) or _unjudged(reading, "level", low, high, "too few large series or sound weeks")
+    few_said = "too few large series or sound weeks"
+    return _conclude(found, reading) or _unjudged(reading, "level", low, high, few_said)
 
 
 def _judge_stories(reading: Reading, stories: Floats) -> Verdict:
-    weeks = [stories[end - 7 : end] for end in range(DAYS, 6, -7)]
-    told = [float(np.nansum(week)) for week in weeks if np.isfinite(week).any()]
-    usual = float(np.median(told[1:])) if len(told) > BASELINE_MIN else 0.0
-    if usual < SERIES_MIN or not np.isfinite(weeks[0]).any():
+    now, *earlier = _cut(stories)
+    # What was kept out of the points was kept out of the stories: the same answers brought both.
+    sound = _cut(reading.panels[0].sound)[1:]
+    told = [
+        float(np.nansum(w)) for w, s in zip(earlier, sound, strict=False) if np.isfinite(w).any() & np.isfinite(s).any()
+    ]
+    usual = float(np.median(told)) if len(told) >= BASELINE_MIN else 0.0
+    if usual < SERIES_MIN or not np.isfinite(now).any():
         return _unjudged(reading, "level", STORIES[0], STORIES[1], "too few stories or weeks before")
-    said = f"{told[0]:.0f} stories this week, {usual:.0f} usually"
-    return _verdict(reading, "level", told[0] / usual, *STORIES, said, days=7)
+    count = float(np.nansum(now))
+    said = f"{count:.0f} stories this week, {usual:.0f} usually"
+    return _verdict(reading, "level", count / usual, *STORIES, said, days=7)
+
+
+def judge_rewrite(reading: Reading) -> Verdict:
+    """Measure the share of the series read anew whose settled days now read quite otherwise (outside REWRITTEN).
+
+    Per series it is the median over its settled days, so a day that is mended is no matter.
+    """
+    if reading.before is not None and reading.after is not None:
+        before, after = (a[: DAYS - SETTLED_DAYS].astype(np.float64) for a in (reading.before, reading.after))
+        known = np.isfinite(before) & np.isfinite(after) & (before > 0)
+        enough = known.sum(axis=0) >= COMPARED_DAYS
+        if np.count_nonzero(enough) >= SERIES_FEW:
+            ratio = np.full(before.shape, np.nan)
+            np.divide(after, before, out=ratio, where=known)
+            median = np.nanmedian(ratio[:, enough], axis=0)
+            share = float(np.mean((median < REWRITTEN[0]) | (median > REWRITTEN[1])))
+            said = (
+                f"{share:.1%} of {len(median)} series read anew have another past than before; the median series is "
+                f"{float(np.median(median)):.2f} times what it was"
+            )
+            return _verdict(reading, "rewrite", share, None, DISCREPANT_MAX, said)
+    return _unjudged(reading, "rewrite", None, DISCREPANT_MAX, "too few series were read anew")
 
 
 def judge_capture(reading: Reading) -> Verdict:
-    """Measure what the events of the history add up to, over what the snapshots moved, over all projects and weeks."""
-    total = float(reading.moved.sum())
+    """Measure what the events of the history add up to, over what the snapshots moved, over all projects and weeks.
+
+    What is wrong with weeks past stays so: where the newest are sound by themselves, they are all that counts.
+    """
     low, high = CAPTURE
-    if len(reading.moved) < SERIES_MIN or total < MOVED_SUM_MIN:
-        return _unjudged(reading, "capture", low, high, "too few project-weeks with both snapshots and history")
-    ratio = float(reading.history.sum()) / total
-    said = f"the history has {ratio:.1%} of what the snapshots moved in {len(reading.moved)} project-weeks"
-    return _verdict(reading, "capture", ratio, low, high, said, days=7)
+    found = []
+    for chosen, when in _witnessed(reading, MOVED_SUM_MIN):
+        ratio = float(reading.history[chosen].sum() / reading.moved[chosen].sum())
+        said = f"the history has {ratio:.1%} of what the snapshots moved in {np.count_nonzero(chosen)} {when}"
+        found.append(_verdict(reading, "capture", ratio, low, high, said, days=7))
+    few_said = "too few project-weeks with both snapshots and history"
+    return _soundest(found) or _unjudged(reading, "capture", low, high, few_said)
 
 
 def judge_history(reading: Reading) -> Verdict:
-    """Measure the share of project-weeks in which history and snapshots differ by more than DISCREPANT."""
-    if len(reading.moved) < SERIES_MIN:
-        said = "too few project-weeks with both snapshots and history"
-        return _unjudged(reading, "history_vs_count", None, DISCREPANT_MAX, said)
-    share = float(np.mean(relative_difference(reading.history, reading.moved) > DISCREPANT))
-    said = f"{share:.1%} of {len(reading.moved)} project-weeks differ by more than {DISCREPANT:.0%}"
-    return _verdict(reading, "history_vs_count", share, None, DISCREPANT_MAX, said, days=7)
+    """Measure the share of project-weeks in which history and snapshots differ by more than DISCREPANT.
+
+    As with :func:`judge_capture` the newest weeks are all that counts where they are sound.
+    """
+    found = []
+    for chosen, when in _witnessed(reading):
+        share = float(np.mean(relative_difference(reading.history[chosen], reading.moved[chosen]) > DISCREPANT))
+        said = f"{share:.1%} of {np.count_nonzero(chosen)} {when} differ by more than {DISCREPANT:.0%}"
+        found.append(_verdict(reading, "history_vs_count", share, None, DISCREPANT_MAX, said, days=7))
+    few_said = "too few project-weeks with both snapshots and history"
+    return _soundest(found) or _unjudged(reading, "history_vs_count", None, DISCREPANT_MAX, few_said)
+
+
+def _witnessed(reading: Reading, moved_min: float = -np.inf) -> list[tuple[Bools, str]]:
+    """Return which project-weeks are judged together, with their name: all, and the newest that are enough."""
+
+    def suffices(chosen: Bools) -> bool:
+        return int(chosen.sum()) >= SERIES_MIN and float(reading.moved[chosen].sum()) >= moved_min
+
+    every = np.ones(len(reading.moved), bool)
+    newest = (reading.weeks <= age for age in np.unique(reading.weeks))
+    found = [(every, "project-weeks")] if suffices(every) else []
+    return found + [(chosen, "project-weeks of the newest") for chosen in newest if suffices(chosen)][:1]
 
 
 def judge_count(reading: Reading) -> Verdict:
@@ -284,11 +410,23 @@ CANARIES: Final[Mapping[str, Measure]] = {
     "type_mix": judge_mix,
     "points_per_story": judge_points,
     "level": judge_level,
+    "rewrite": judge_rewrite,
     "capture": judge_capture,
     "history_vs_count": judge_history,
     "second_count": judge_count,
 }
-"""Every canary by name. All sources have freshness, truncation, type_mix and level."""
+"""Every canary by name. All sources have freshness, truncation, type_mix and level; rewrite those that read anew."""
+
+ABSENCE: Final = frozenset({"freshness", "truncation"})
+"""The canaries that miss values. What did come is as sound as ever, and what did not is a gap by itself."""
+
+_KEEPS_OUT: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(ABSENCE, ()),
+    "capture": ("github_stars_gained",),
+    "history_vs_count": ("github_stars_gained",),
+    "second_count": ("depsdev_stars",),
+}
+"""What a violated canary keeps out of the scores, where that is not all that its source wrote."""
 
 ONLY: Final[Mapping[str, str]] = {
     "points_per_story": "hackernews",
@@ -304,11 +442,30 @@ MEANINGS: Final[Mapping[str, str]] = {
     "type_mix": "Share of the series that move in a week, over the usual share",
     "points_per_story": "Points per story, over the usual number",
     "level": "How far all series shift together within a week",
+    "rewrite": "Share of the series read anew that have another past than before",
     "capture": "Stars that the history states, over those that the snapshots moved",
     "history_vs_count": "Share of project-weeks in which history and snapshots differ",
     "second_count": "Share of projects of which another upstream counts quite otherwise",
 }
 """What each canary measures, for readers."""
+
+UNJUDGED: Final = frozenset({"not judged", "not asked"})
+"""The states that say nothing of an upstream."""
+
+
+def keeps_out(canary: str, metric: str) -> bool:
+    """Tell whether a violation of ``canary`` keeps a metric of its source out of the scores."""
+    return metric in _KEEPS_OUT.get(canary, (metric,))
+
+
+def keeps_out_scores(source: str, canary: str) -> bool:
+    """Tell whether a violation of ``canary`` keeps anything of a source out of the scores."""
+    return any(keeps_out(canary, metric.name) for metric in METRICS if metric.source == source and metric.weight > 0)
+
+
+def list_doubters(metric: str) -> list[str]:
+    """Return the canaries of a metric's source that keep it out of the scores while they are violated."""
+    return [name for name in CANARIES if keeps_out(name, metric)]
 
 
 def relative_difference(a: F64, b: F64) -> F64:
@@ -317,16 +474,22 @@ def relative_difference(a: F64, b: F64) -> F64:
 
 
 def hold(values: Floats, days: int) -> Floats:
-    """Let each value of a snapshot that is taken every ``days`` days stand until the next is due."""
+    """Let each value of a snapshot that is taken every ``days`` days stand until the next is due.
+
+    A day without any value is one on which nobody was asked, and stays a gap of all.
+    """
     held = values.copy()
     for n in range(1, days):
         shifted = np.full_like(values, np.nan)
         shifted[n:] = values[:-n]
         held = np.where(np.isnan(held), shifted, held)
+    held[np.isnan(values).all(axis=1)] = np.nan
     return held
 
 
 def _applies(name: str, reading: Reading) -> bool:
+    if name == "rewrite":
+        return reading.before is not None
     return ONLY.get(name, reading.source) == reading.source
 
 
@@ -347,6 +510,20 @@ def _worst(found: Sequence[Verdict]) -> Verdict | None:
     return next((v for v in found if v.state == "violated"), found[0] if found else None)
 
 
+def _conclude(found: Sequence[Verdict], reading: Reading) -> Verdict | None:
+    """Return the worst verdict; none that ends an alarm while one of the metrics that may have rung is not judged."""
+    worst = _worst(found)
+    if worst is None or worst.state == "violated" or worst.name not in reading.standing:
+        return worst
+    known = [panel for panel in reading.panels if np.count_nonzero(_newest(panel.sound) >= 0) >= SERIES_MIN]
+    return worst if len(found) >= len(known) else None
+
+
+def _soundest(found: Sequence[Verdict]) -> Verdict | None:
+    """Return the first verdict that is not violated, else the first."""
+    return next((v for v in found if v.state == "ok"), found[0] if found else None)
+
+
 def _newest(values: Floats) -> npt.NDArray[np.int64]:
     """Return the row of each column's last value; -1 for a column without any."""
     seen = np.isfinite(values)
@@ -355,8 +532,12 @@ def _newest(values: Floats) -> npt.NDArray[np.int64]:
 
 def _weeks(panel: Panel) -> tuple[Floats, list[Floats]]:
     """Return the last seven days as they stand, and the weeks before them as far as they are sound."""
-    earlier = [panel.sound[end - 7 : end] for end in range(DAYS - 7, 6, -7)]
-    return panel.values[DAYS - 7 :], earlier
+    return panel.values[DAYS - 7 :], _cut(panel.sound)[1:]
+
+
+def _cut(rows: Floats, ago: int = 0) -> list[Floats]:
+    """Cut an array into the weeks of which the newest ends ``ago`` days before its last row, the newest first."""
+    return [rows[end - 7 : end] for end in range(len(rows) - ago, 6, -7)]
 
 
 def _sum(week: Floats) -> F64:
@@ -374,6 +555,16 @@ def _change(week: Floats) -> F64:
     columns = np.flatnonzero(known)
     before = week[first[known], columns].astype(np.float64)
     after = week[last[known], columns].astype(np.float64)
+    return np.asarray(after[before > 0] / before[before > 0], np.float64)
+
+
+def _since_sound(panel: Panel) -> F64:
+    """Return, per column that has both, the last value of this week over the last sound one before it (above 0)."""
+    sound, now = panel.sound[:-7], panel.values[DAYS - 7 :]
+    last, current = _newest(sound), _newest(now)
+    columns = np.flatnonzero((last >= 0) & (current >= 0))
+    before = sound[last[columns], columns].astype(np.float64)
+    after = now[current[columns], columns].astype(np.float64)
     return np.asarray(after[before > 0] / before[before > 0], np.float64)
 
 

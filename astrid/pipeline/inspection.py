@@ -1,24 +1,40 @@
 """The night's look at its upstreams: read what the canaries go by, judge, keep the verdicts, say aloud what is broken.
 
-It stands between crawl and score: a violated source's new values are kept out of the scores of the same night.
+It stands between crawl and score: what a violated source writes is kept out of the scores of the same night.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from astrid.catalog import METRIC_BY_NAME, METRICS, Metric
-from astrid.pipeline.canaries import DAYS, Panel, Reading, Verdict, hold, judge
+from astrid.catalog import METRIC_BY_NAME, METRICS, ORIGIN_BY_NAME, Metric
+from astrid.pipeline.canaries import (
+    ABSENCE,
+    COMPARED_DAYS,
+    DAYS,
+    SERIES_FEW,
+    SETTLED_DAYS,
+    WEEKS,
+    Bools,
+    Floats,
+    Panel,
+    Reading,
+    Verdict,
+    hold,
+    judge,
+    list_doubters,
+)
 from astrid.pipeline.reconcile import reconcile
 from astrid.pipeline.universe import Universe
 from astrid.sources import SOURCES
-from astrid.store import CanaryRow, Store
+from astrid.store import CanaryRow, KeptOut, Store
 
 log = logging.getLogger(__name__)
 
@@ -28,58 +44,152 @@ RECONCILED_DAYS: Final = 41
 RECONCILED_WEEKS: Final = 4
 """The canaries go by so many whole weeks."""
 
+STAND_INS: Final[Mapping[str, tuple[str, ...]]] = {
+    "pypistats": ("clickhouse_pypi",),
+    "github": ("stars_daily", "ai_stars_daily"),
+}
+"""Origins that fill a source's metrics in its stead: what they state is no sign that it lives."""
+
+WITNESSES: Final[Mapping[str, tuple[str, ...]]] = {"github": ("github_stars_gained",)}
+"""Metrics that are not scored and that a canary needs: their absence rings, or it would end its alarm."""
+
 
 async def inspect_night(store: Store, universe: Universe, day: date, run_id: int, now: datetime) -> list[CanaryRow]:
     """Compare snapshots with history, judge every source of the catalogue on the night of ``day``, and keep it all.
 
-    Return the verdicts, by source as in the catalogue. Each violation is one loud line of the log.
+    Return the verdicts, by source as in the catalogue. A violation is one loud line of the log when it begins and one
+    when it ends.
     """
     await reconcile(store, universe, day - timedelta(days=RECONCILED_DAYS - 1), day)
-    last_states = await store.read_last_states(day, day - timedelta(days=DAYS))
+    nights = await store.read_asked(day - timedelta(days=DAYS - 1), day)
+    last_states = await store.read_last_states(day)
     rows: list[CanaryRow] = []
     for source in dict.fromkeys(m.source for m in METRICS if m.source in SOURCES):
-        was_stale = last_states.get((source, "freshness")) == "violated"
-        for verdict in judge(await read_reading(store, universe, source, day, was_stale)):
+        own = {name: state for (of, name), state in last_states.items() if of == source}
+        for verdict in judge(await read_reading(store, universe, source, day, run_id, nights, own)):
             rows.append(_row(verdict, day, run_id, now))
-            if verdict.state == "violated":
-                log.error(
-                    "the upstream of %s breaks its contract (%s): %s; what it wrote of %s to %s is kept out of the "
-                    "scores, see /v1/canaries",
-                    *(source, verdict.name, verdict.reason, verdict.first_day, day),
-                )
+            _say(verdict, own.get(verdict.name) == "violated")
     await store.write_verdicts(rows)
     return rows
 
 
-async def read_reading(store: Store, universe: Universe, source: str, day: date, was_stale: bool = False) -> Reading:
-    """Read what the canaries of a source go by."""
+def _say(verdict: Verdict, rang: bool) -> None:
+    if verdict.state == "violated" and not rang:
+        kept_out = "" if verdict.name in ABSENCE else "what this doubts is kept out of the scores until it is sound; "
+        log.error(
+            "the upstream of %s breaks its contract (%s): %s; %ssee /v1/canaries",
+            *(verdict.source, verdict.name, verdict.reason, kept_out),
+        )
+    elif verdict.state == "ok" and rang:
+        log.warning(
+            "the upstream of %s keeps its contract again (%s): %s", verdict.source, verdict.name, verdict.reason
+        )
+
+
+async def read_reading(
+    store: Store,
+    universe: Universe,
+    source: str,
+    day: date,
+    run_id: int,
+    nights: Mapping[tuple[str, str], Collection[date]],
+    last_states: Mapping[str, str],
+) -> Reading:
+    """Read what the canaries of a source go by on the night of ``day``, which ``run_id`` crawled.
+
+    ``nights`` tells when each (source, task) was asked, ``last_states`` what each of its canaries last was.
+    """
     first = day - timedelta(days=DAYS - 1)
     tracked = np.array(sorted(e.entity_id for e in universe.entities(SOURCES[source].key)), np.int32)
-    kept_out = await store.read_kept_out(source, first, day)
+    stand_ins = [ORIGIN_BY_NAME[name].origin_id for name in STAND_INS.get(source, ())]
+    week_run = await store.read_first_run(day - timedelta(days=6), run_id)
+    sound_first = first
 
-    async def panel(metric: Metric) -> Panel:
+    async def panel(metric: Metric, *, judged: bool = True) -> Panel:
+        nonlocal sound_first
         days = rhythm_of(metric)
-        values = sound = hold(await store.read_matrix(metric.metric_id, tracked, first, day), days)
-        if kept_out.any():
-            sound = hold(await store.read_matrix(metric.metric_id, tracked, first, day, kept_out), days)
-        return Panel(metric.name, metric.kind, values, sound)
+        sound = values = hold(await store.read_matrix(metric.metric_id, tracked, first, day), days)
+        own = None
+        if stand_ins:
+            own = hold(await store.read_matrix(metric.metric_id, tracked, first, day, without=stand_ins), days)
+        if judged:
+            kept_out = await store.read_kept_out(source, list_doubters(metric.name))
+            sound_first = day - timedelta(days=count_sound_days(kept_out, day) - 1)
+            before = kept_out.doubting(week_run)
+            sound = hold(await store.read_matrix(metric.metric_id, tracked, sound_first, day, before), days)
+            if kept_out.accepted_from is not None:
+                sound[: max(0, (kept_out.accepted_from - sound_first).days)] = np.nan
+        return Panel(metric.name, metric.kind, values, sound, own, _asked(metric, first, nights))
 
-    panels = tuple([await panel(metric) for metric in watched_metrics(source)])
+    reading = Reading(
+        source,
+        day,
+        tuple([await panel(metric) for metric in watched_metrics(source)]),
+        was_stale=last_states.get("freshness") == "violated",
+        standing=frozenset(name for name, state in last_states.items() if state == "violated"),
+        also=tuple([await panel(METRIC_BY_NAME[name], judged=False) for name in WITNESSES.get(source, ())]),
+    )
     if source == "hackernews":
-        stories = await store.read_matrix(METRIC_BY_NAME["hn_stories"].metric_id, tracked, first, day)
-        return Reading(source, day, panels, stories, was_stale=was_stale)
+        stories = await store.read_matrix(METRIC_BY_NAME["hn_stories"].metric_id, tracked, sound_first, day)
+        return replace(reading, stories=stories)
     if source == "github":
         # Sundays of the last whole weeks that are at least a week old: a rotation is through with them.
         last = day - timedelta(days=(day.weekday() + 1) % 7 + 7)
         weeks = await store.read_reconciled_weeks(last - timedelta(days=7 * RECONCILED_WEEKS - 1), last)
-        history = np.array([w.history_total for w in weeks], np.float64)
-        moved = np.array([w.snapshot_delta for w in weeks], np.float64)
-        return Reading(source, day, panels, None, history, moved, was_stale=was_stale)
+        return replace(
+            reading,
+            history=np.array([w.history_total for w in weeks], np.float64),
+            moved=np.array([w.snapshot_delta for w in weeks], np.float64),
+            weeks=np.array([(last - w.week).days // 7 for w in weeks], np.int64),
+        )
     if source == "depsdev":
         # Both as of their newest day of the last weeks: deps.dev is asked once a week.
         other, own = [await _newest_values(store, name, tracked, day) for name in ("depsdev_stars", "github_stars")]
-        return Reading(source, day, panels, other=other, own=own, was_stale=was_stale)
-    return Reading(source, day, panels, was_stale=was_stale)
+        return replace(reading, other=other, own=own)
+    if rereads := [t.reread_days for t in SOURCES[source].tasks.values() if t.reread_days]:
+        before, after = await _read_anew(store, source, day, week_run, min(rereads), stand_ins)
+        return replace(reading, before=before, after=after)
+    return reading
+
+
+async def _read_anew(
+    store: Store, source: str, day: date, week_run: int, nights: int, stand_ins: Sequence[int]
+) -> tuple[Floats, Floats]:
+    """Return what stood before of the series that the last nights read anew, and what stands now.
+
+    The night alone, and as many before it as it takes to have enough series: what broke or was mended since shows at
+    once.
+    """
+    found = await store.read_anew(source, day - timedelta(days=nights - 1), day, SETTLED_DAYS + COMPARED_DAYS)
+    ids = np.empty(0, np.int32)
+    for _, own in found:
+        if len(ids) < SERIES_FEW:
+            ids = np.union1d(ids, own)
+    metric = watched_metrics(source)[0]
+    kept_out = await store.read_kept_out(source, list_doubters(metric.name))
+    first = day - timedelta(days=DAYS - 1)
+    before = await store.read_matrix(metric.metric_id, ids, first, day, kept_out.doubting(week_run), without=stand_ins)
+    return before, await store.read_matrix(metric.metric_id, ids, first, day, without=stand_ins)
+
+
+def count_sound_days(kept_out: KeptOut, day: date) -> int:
+    """Return how many days up to ``day`` have WEEKS weeks, the last among them, on which no episode lies."""
+    weeks, sound = 1, 1
+    while sound < WEEKS:
+        last = day - timedelta(days=7 * weeks)
+        first = last - timedelta(days=6)
+        sound += not any(e.first_day <= last and first <= e.last_day for e in kept_out.episodes)
+        weeks += 1
+    return 7 * weeks
+
+
+def _asked(metric: Metric, first: date, nights: Mapping[tuple[str, str], Collection[date]]) -> Bools:
+    """Return, for each of DAYS days from ``first``, whether its night asked for a metric."""
+    found = np.zeros(DAYS, bool)
+    for task in SOURCES[metric.source].tasks.values():
+        if metric.name in task.metrics:
+            found[[(night - first).days for night in nights.get((metric.source, task.name), ())]] = True
+    return found
 
 
 async def _newest_values(

@@ -26,6 +26,7 @@ from astrid.pipeline.inspection import inspect_night, list_violated
 from astrid.pipeline.plan import NIGHT_HOURS, NOT_ASKED, Plan, plan_night
 from astrid.pipeline.universe import Universe
 from astrid.sources import SOURCES
+from astrid.sources.source import days_between
 from astrid.store import CostRow, Progress, Store
 from astrid.timeline import Timeline
 
@@ -41,6 +42,15 @@ HEAL_DAYS: Final = 35
 
 FEED_DAYS: Final = 180
 """How far back the newest day of a feed is looked for."""
+
+GAPS_AT_ONCE: Final = 50_000
+"""So many gaps of a plan are written in one transaction: a month of missed nights leaves millions."""
+
+RUNS_MAX: Final = 1_000
+"""So many runs are looked through for nights that ran."""
+
+SPENT_TIMEOUT_S: Final = 60.0
+"""A run does not wait longer, in real seconds, for the count of what it spent: the counters may have died with it."""
 
 RETRY_AFTER: Final = timedelta(minutes=10)
 """A night that runs again asks again for what was missing, but not within this time."""
@@ -72,7 +82,8 @@ async def count_nothing(_: str) -> Spent:
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """How a run ended: its batches by state, requests per source, the gaps that its day still has, how many projects
-    it ranked, per bucket what it was planned to cost and did cost, and whose canaries are violated."""
+    it ranked, per bucket what it was planned to cost and did cost, whose canaries are violated, and how many hours it
+    took."""
 
     run_id: int
     day: date
@@ -82,6 +93,7 @@ class RunResult:
     ranked: int
     costs: tuple[CostRow, ...] = ()
     violated: tuple[str, ...] = ()
+    hours: float = 0.0
 
     @property
     def state(self) -> str:
@@ -166,24 +178,27 @@ async def execute(
 ) -> RunResult:
     """Run a plan to its end and record it. The batches stand in the database before any is published.
 
-    Before it scores, ``inspect`` judges the upstreams; whose canaries are violated stands in the run's note.
+    Before it scores, ``inspect`` judges the upstreams; whose canaries are violated stands in the run's note. What was
+    spent is recorded however the crawl ends.
     """
     store = driver.store
     violated: Sequence[str] = ()
-    run_id = await store.start_run(kind, day, driver.code_version, METHOD_VERSION, driver.now())
+    started_at = driver.now()
+    run_id = await store.start_run(kind, day, driver.code_version, METHOD_VERSION, started_at)
     own = [dataclasses.replace(b, run_id=run_id) for b in plan.batches]
     try:
         await store.plan_batches(run_id, own, driver.now())
         await store.write_planned(run_id, {(c.upstream, c.bucket): (c.requests, c.points, c.hours) for c in plan.costs})
-        await store.write_gaps(plan.left_out, driver.now())
+        for start in range(0, len(plan.left_out), GAPS_AT_ONCE):
+            await store.write_gaps(plan.left_out[start : start + GAPS_AT_ONCE], driver.now())
         before = await _count_spent(driver, kind)
-        await driver.broker.publish(own)
-        if own:
-            workers = asyncio.ensure_future(driver.crawl(run_id, sorted({b.source for b in own})))
-            await _follow(run_id, driver, workers)
-        after = await _count_spent(driver, kind)
-        if before is not None and after is not None:
-            await store.write_spent(run_id, _between(before, after))
+        try:
+            await driver.broker.publish(own)
+            if own:
+                workers = asyncio.ensure_future(driver.crawl(run_id, sorted({b.source for b in own})))
+                await _follow(run_id, driver, workers)
+        finally:
+            await _record_spent(driver, run_id, kind, before)
         if score:
             violated = await inspect(run_id) if inspect else ()
             ranked = await driver.score(run_id, day)
@@ -193,7 +208,10 @@ async def execute(
         driver.watch(_by_source(progress))
         gaps = await store.read_open_gaps(day, day)
         costs = await store.read_costs([run_id])
-        result = dataclasses.replace(_result(run_id, day, progress, len(gaps), ranked, costs), violated=tuple(violated))
+        hours = (driver.now() - started_at).total_seconds() / 3600
+        result = dataclasses.replace(
+            _result(run_id, day, progress, len(gaps), ranked, costs), violated=tuple(violated), hours=hours
+        )
     except BaseException as exc:
         # The record must say so even if the run is being cancelled; the database may be what failed.
         with contextlib.suppress(StoreError):
@@ -253,7 +271,33 @@ async def read_missing(
         for metric_id, origin_id, last in stated
         if metric_id in METRIC_BY_ID and origin_id in ORIGIN_BY_ID
     }
-    return Missing(first, days, newest, asked, tried, refused, feeds)
+    missed = await _read_missed_days(store, first, day)
+    noted: dict[str, dict[int, frozenset[date]]] = {}
+    tracked: dict[int, date] = {}
+    taken = [m for m in METRICS if m.name in days and m.timing == "snapshot"]
+    if any(not lacked.isdisjoint(missed) for m in taken for lacked in days[m.name].values()):
+        noted = await _read_noted(store, first, day, {m.metric_id: m.name for m in taken})
+        tracked = {row.entity_id: row.first_tracked for row in await store.read_projects()}
+    return Missing(first, days, newest, asked, tried, refused, feeds, missed, noted, tracked)
+
+
+async def _read_missed_days(store: Store, first: date, day: date) -> frozenset[date]:
+    """Return the days before ``day``, since the first night of all, of which no night ran to its end."""
+    nights = [run for run in await store.read_runs(RUNS_MAX) if run.kind == "nightly"]
+    began = min((run.day for run in nights), default=day)
+    ran = {run.day for run in nights if run.state in ("complete", "gaps")}
+    return frozenset(days_between(max(first, began), day - timedelta(days=1))) - ran
+
+
+async def _read_noted(
+    store: Store, first: date, day: date, names: Mapping[int, str]
+) -> dict[str, dict[int, frozenset[date]]]:
+    """Return per metric and entity the days before ``day`` of which the ledger has a gap; ``names`` by metric id."""
+    noted: dict[str, dict[int, set[date]]] = {name: {} for name in names.values()}
+    for gap in await store.read_open_gaps(first, day - timedelta(days=1)):
+        if gap.metric_id in names:
+            noted[names[gap.metric_id]].setdefault(gap.entity_id, set()).add(gap.day)
+    return {name: {entity_id: frozenset(of) for entity_id, of in own.items()} for name, own in noted.items()}
 
 
 def _read_pattern(lacking: npt.NDArray[np.bool_], first: date) -> tuple[frozenset[date], date | None]:
@@ -298,10 +342,24 @@ def _by_source(progress: Sequence[Progress]) -> dict[str, tuple[int, int]]:
 async def _count_spent(driver: Driver, lane: str) -> Spent | None:
     """Return what a lane has spent, None where it cannot be told: bookkeeping must not cost a night its scores."""
     try:
-        return await driver.count_spent(lane)
+        async with asyncio.timeout(SPENT_TIMEOUT_S):
+            return await driver.count_spent(lane)
+    except TimeoutError:
+        log.warning("what this run spends is not counted: nobody answers")
     except AstridError as exc:
         log.warning("what this run spends is not counted: %s", exc)
-        return None
+    return None
+
+
+async def _record_spent(driver: Driver, run_id: int, lane: str, before: Spent | None) -> None:
+    """Write what a lane has spent since ``before``; say so where that fails."""
+    after = None if before is None else await _count_spent(driver, lane)
+    if before is None or after is None:
+        return
+    try:
+        await driver.store.write_spent(run_id, _between(before, after))
+    except StoreError as exc:
+        log.warning("what this run spent is not recorded: %s", exc)
 
 
 def _between(before: Spent, after: Spent) -> dict[tuple[str, str], tuple[int, int]]:

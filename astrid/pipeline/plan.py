@@ -18,7 +18,15 @@ from typing import Final
 from astrid.catalog import METRIC_BY_NAME
 from astrid.limits import BucketSpec
 from astrid.models import Batch, Entity, Gap
-from astrid.pipeline.asks import Ask, Missing, find_asks, find_passed_over, measure_staleness
+from astrid.pipeline.asks import (
+    Ask,
+    Missing,
+    find_asks,
+    find_missed,
+    find_passed_over,
+    is_overdue,
+    measure_staleness,
+)
 from astrid.pipeline.costs import Cost, cost_plan, count_hours
 from astrid.pipeline.shares import fit
 from astrid.sources import BUDGETS, SOURCES
@@ -26,19 +34,25 @@ from astrid.sources.source import Source, Task, days_between
 
 NIGHT_HOURS: Final = 6.0
 
-NOT_ASKED: Final = "not asked tonight: "
-"""How the reasons of gaps begin that no upstream was asked for: they are no tries."""
+NOT_ASKED: Final = "not asked"
+"""How the reasons of gaps begin that no upstream was asked for: they are no tries, and take no try's place."""
 
-LEFT_OUT: Final = NOT_ASKED + "the night's hours went to what had waited longer"
+LEFT_OUT: Final = NOT_ASKED + " tonight: the night's hours went to what had waited longer"
 """The ledger's reason for what did not fit into a night."""
 
-PASSED_OVER: Final = NOT_ASKED + "the feed stands still, and a few were asked for all"
+PASSED_OVER: Final = NOT_ASKED + " tonight: the feed stands still, and a few were asked for all"
 """The ledger's reason for the night's day of whom no probe of a feed that stands still was about."""
+
+NO_NIGHT: Final = NOT_ASKED + " in time: no night of this day ran to its end"
+"""The ledger's reason for a snapshot of a night that was missed: its moment has passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A night's batches in the order in which they are worked off, what they cost, and the gaps that it leaves."""
+    """A night's batches in the order in which they are worked off, what they cost, and the gaps that it leaves.
+
+    Among the gaps are those of earlier nights that did not run: only the next plan can say so.
+    """
 
     batches: tuple[Batch, ...]
     left_out: tuple[Gap, ...]
@@ -74,30 +88,48 @@ def plan_night(
         How long the night may take at the limits of any upstream.
     value
         From 0 to 1 per entity, what its freshness is worth to readers, 0 where it is absent. It makes a wait count
-        up to double, so where not all can be asked each night the most valuable are asked twice as often.
+        up to double, so where not all can be asked each night the most valuable are asked twice as often. Who is
+        overdue counts as most valuable: nobody's turn comes later because others had a second one.
     """
     users, value = users or {}, value or {}
     asks: dict[tuple[str, str], list[Ask]] = defaultdict(list)
-    for source in [s for name, s in SOURCES.items() if name in sources]:
-        for task in [t for t in source.tasks.values() if f"{source.name}.{t.name}" not in without]:
-            asks[source.upstream, task.bucket] += find_asks(source, task, day, entities[source.name], missing)
+    tasks = [
+        (source, task)
+        for source in [s for name, s in SOURCES.items() if name in sources]
+        for task in [t for t in source.tasks.values() if f"{source.name}.{t.name}" not in without]
+    ]
+    for source, task in tasks:
+        asks[source.upstream, task.bucket] += find_asks(source, task, day, entities[source.name], missing)
 
     def rank(task: Task, entity: Entity) -> float:
-        return measure_staleness(task, entity.entity_id, day, missing) * (1 + value.get(entity.entity_id, 0.0))
+        overdue = is_overdue(task, entity.entity_id, day, missing)
+        worth = 1.0 if overdue else value.get(entity.entity_id, 0.0)
+        return measure_staleness(task, entity.entity_id, day, missing) * (1 + worth)
 
     kept: list[Ask] = []
     left_out: list[Gap] = []
     for (upstream, bucket), own in asks.items():
-        spec, budgets = BUDGETS[upstream].buckets[bucket], users.get(upstream, 1)
+        budget, budgets = BUDGETS[upstream], users.get(upstream, 1)
 
-        def price(some: Sequence[Ask], spec: BucketSpec = spec, budgets: int = budgets) -> float:
+        def price(
+            some: Sequence[Ask],
+            spec: BucketSpec = budget.buckets[bucket],
+            budgets: int = budgets,
+            reserve: float = budget.reserve,
+        ) -> float:
             pieces = [p for ask in some for p in _pieces(ask.task, ask.first, ask.last, ask.entities)]
-            return count_hours(spec, sum(p.requests for p in pieces), sum(p.points for p in pieces), budgets)
+            requests, points = sum(p.requests for p in pieces), sum(p.points for p in pieces)
+            return count_hours(spec, requests, points, budgets, reserve)
 
         fitting = fit(own, hours, price, rank)
         kept += fitting
         left_out += _leave_out(own, fitting, missing)
-    left_out += _pass_over(day, entities, missing, sources, without, kept)
+    left_out += _pass_over(day, entities, missing, tasks, kept)
+    left_out += [
+        Gap(entity_id, METRIC_BY_NAME[metric].metric_id, late, NO_NIGHT)
+        for source, task in tasks
+        for entity_id, metric, late in find_missed(task, day, entities[source.name], missing)
+    ]
     batches = _interleave([cut(ask.source, ask.task, day, ask.first, ask.last, ask.entities) for ask in kept])
     return Plan(tuple(batches), tuple(left_out), tuple(cost_plan(batches, users)))
 
@@ -154,23 +186,25 @@ def _pass_over(
     day: date,
     entities: Mapping[str, Sequence[Entity]],
     missing: Missing,
-    sources: Collection[str],
-    without: Collection[str],
+    tasks: Sequence[tuple[Source, Task]],
     kept: Sequence[Ask],
 ) -> Iterator[Gap]:
     """Return the gaps of the night's day whose feed stands still and whose stand-in is not asked either."""
     asked = {(metric, e.entity_id) for ask in kept for metric in ask.task.metrics for e in ask.entities}
-    for source in [s for name, s in SOURCES.items() if name in sources]:
-        for task in [t for t in source.tasks.values() if f"{source.name}.{t.name}" not in without]:
-            for entity in find_passed_over(task, day, entities[source.name], missing):
-                for metric in task.metrics:
-                    if (metric, entity.entity_id) not in asked and day in missing.of(metric, entity.entity_id):
-                        asked.add((metric, entity.entity_id))
-                        yield Gap(entity.entity_id, METRIC_BY_NAME[metric].metric_id, day, PASSED_OVER, True)
+    for source, task in tasks:
+        for entity in find_passed_over(task, day, entities[source.name], missing):
+            for metric in task.metrics:
+                if (metric, entity.entity_id) not in asked and day in missing.of(metric, entity.entity_id):
+                    asked.add((metric, entity.entity_id))
+                    yield Gap(entity.entity_id, METRIC_BY_NAME[metric].metric_id, day, PASSED_OVER, True)
 
 
 def _leave_out(asks: Sequence[Ask], kept: Sequence[Ask], missing: Missing) -> Iterator[Gap]:
-    """Return the gaps of what was due and is not asked for: every day that is missing of those it would have filled."""
+    """Return the gaps of what was due and is not asked for: every day that is missing of those it would have filled.
+
+    Not so the days for which an upstream was asked in vain: their own reasons stand in the ledger, and are the tries by
+    which the next nights know who has waited.
+    """
     asked = {(a.task.name, a.first, e.entity_id) for a in kept for e in a.entities}
     for ask in asks:
         days = days_between(max(ask.first, missing.first), ask.last)
@@ -179,4 +213,7 @@ def _leave_out(asks: Sequence[Ask], kept: Sequence[Ask], missing: Missing) -> It
                 for metric in ask.task.metrics:
                     lacking = missing.of(metric, entity.entity_id)
                     metric_id = METRIC_BY_NAME[metric].metric_id
-                    yield from (Gap(entity.entity_id, metric_id, d, LEFT_OUT, True) for d in days if d in lacking)
+                    tried = missing.tried.get(metric, {}).get(entity.entity_id, date.min)
+                    yield from (
+                        Gap(entity.entity_id, metric_id, d, LEFT_OUT, True) for d in days if d in lacking and d > tried
+                    )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from astrid import METHOD_VERSION
 from astrid.catalog import METRIC_BY_NAME
+from astrid.pipeline.canaries import list_doubters
 from astrid.pipeline.universe import Universe
 from astrid.scoring.kernels import run
 from astrid.scoring.score import DayScores, score_day
@@ -37,12 +38,13 @@ async def score_and_publish(store: Store, universe: Universe, day: date, run_id:
 async def read_signal(store: Store, universe: Universe, metric_name: str, day: date) -> Signal:
     """Read one metric of all projects up to ``day`` and filter it.
 
-    What its source wrote while a canary was violated is a gap: the state of before carries on, flagged, and drops
-    out of the score when it has been silent too long.
+    Of what its source wrote while a canary was violated nothing counts: what it replaced does, and where there was
+    nothing there is a gap: the state of before carries on, flagged, and drops out of the score when it has been silent
+    too long.
     """
     metric = METRIC_BY_NAME[metric_name]
     first = day - timedelta(days=HISTORY_DAYS - 1)
-    kept_out = await store.read_kept_out(metric.source, first, day)
+    kept_out = await store.read_kept_out(metric.source, list_doubters(metric.name))
     x = await store.read_matrix(metric.metric_id, universe.entity_ids, first, day, kept_out)
     # Days are numbered from a fixed origin, so a weekday has the same phase whatever day is scored.
     state = FilterState.empty(x.shape[1], metric.kind, day=(first - EPOCH).days)

@@ -1,7 +1,11 @@
-"""Who gets a bucket's hours if not all fit: snapshots first, tasks fairly, those who waited longest. Pure."""
+"""Who gets a bucket's hours if not all fit: snapshots first, tasks fairly, those who waited longest. Pure.
+
+A task that declares how much of a night it takes at most (``Task.hours``) gets no more, however much room there is.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -31,9 +35,11 @@ def fit(asks: Sequence[Ask], hours: float, price: Price, rank: Rank) -> list[Ask
 
     Whom a task has no room for is left out of its asks. Windows, which are about everybody, are left out oldest first.
     """
-    if price(asks) <= hours:
-        return list(asks)
-    by_task = {key: list(own) for key, own in groupby(asks, key=lambda a: (a.source.name, a.task.name))}
+    grouped = [(key, list(own)) for key, own in groupby(asks, key=lambda a: (a.source.name, a.task.name))]
+    by_task = {key: own for key, every in grouped if (own := _trim(every, every[0].task.hours, price, rank))}
+    bounded = [ask for own in by_task.values() for ask in own]
+    if price(bounded) <= hours:
+        return bounded
     demand = {key: price(own) for key, own in by_task.items()}
     dated = {key: need for key, need in demand.items() if by_task[key][0].task.timing == "dated"}
     snapshots = {key: need for key, need in demand.items() if key not in dated}
@@ -58,10 +64,11 @@ def _trim(asks: Sequence[Ask], hours: float, price: Price, rank: Rank) -> list[A
     if asks[0].task.span == "windows":
         newest = sorted(asks, key=lambda a: a.last, reverse=True)
         return sorted(newest[: _longest(newest, hours, price)], key=lambda a: a.first)
-    urgent = sorted(
-        ((n, e) for n, ask in enumerate(asks) for e in ask.entities),
-        key=lambda unit: (-rank(asks[unit[0]].task, unit[1]), unit[1].entity_id),
-    )
+    units = [(n, e) for n, ask in enumerate(asks) for e in ask.entities]
+    # Of equally urgent ones lots are drawn, anew each night: a wait that is longer than the store is looked through is
+    # known of nobody, and an order that is always the same would never reach the last.
+    random.Random(asks[0].last.toordinal()).shuffle(units)
+    urgent = sorted(units, key=lambda unit: -rank(asks[unit[0]].task, unit[1]))
 
     def kept(units: Sequence[tuple[int, Entity]]) -> list[Ask]:
         chosen = {(n, e.entity_id) for n, e in units}

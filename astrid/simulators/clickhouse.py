@@ -1,7 +1,7 @@
 """ClickHouse's public copy of the PyPI download log: SQL over HTTP, over the packages of a world.
 
-User ``demo`` without password; at most 4 queries at once; results end at 1,000 rows without a word
-(``result_overflow_mode = 'break'``); 64-bit integers are strings in JSON. Facts: ClickHouse/clickpy README
+User ``demo`` without password; at most 4 queries at once; results end at 1,000 rows without a word, or at those of the
+scenario (``result_overflow_mode = 'break'``); 64-bit integers are strings in JSON. Facts: ClickHouse/clickpy README
 and ``scripts/create_user.sh``. Codes and HTTP statuses of errors are from memory. The table is taken as
 merged, one row per project and day; the real one may hold several, which is why clients must sum.
 """
@@ -24,7 +24,6 @@ from astrid.simulators.upstream import Call, Upstream, text_response
 if TYPE_CHECKING:
     from astrid.simulators.world import World
 
-MAX_ROWS: Final = 1000
 CONCURRENT: Final = 4
 _TEXT: Final = "text/plain; charset=UTF-8"
 _TABS: Final = "text/tab-separated-values; charset=UTF-8"
@@ -58,7 +57,7 @@ class ClickHouse(Upstream):
             rows = self._run(select, call.night)
         except SqlError as exc:
             return _failed(call, exc)
-        rows = rows[:MAX_ROWS]
+        rows = rows[: self.scenario.clickhouse_rows]
         names = [item.alias for item in select.items]
         summary = orjson.dumps({"read_rows": str(len(rows)), "result_rows": str(len(rows))}).decode()
         return text_response(

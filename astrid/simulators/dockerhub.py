@@ -1,19 +1,20 @@
 """Docker Hub: ``/v2/repositories/{namespace}/{name}/``, 100 requests a minute and address.
 
 Nobody recorded a series of pulls, so counts are made up from the name and the day: they grow by a rate of the name's
-own. A name that begins with ``no-such-`` is unknown. The wording of refusals is made up as well.
+own, and begin anew where the scenario lets counters do so. A name that begins with ``no-such-`` is unknown, told in
+the words that clients quote (``httperror 404: object not found``); the wording of the other refusal is made up.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
+from datetime import date
 from typing import TYPE_CHECKING, Final
 
 from astrid.models import Response
 from astrid.simulators.limits import Limits, Refusal, Window
 from astrid.simulators.scenarios import CALM, Scenario
-from astrid.simulators.upstream import Call, Upstream, json_response
+from astrid.simulators.upstream import Call, Upstream, days_counted, json_response, made_up
 
 if TYPE_CHECKING:
     from astrid.simulators.world import World
@@ -40,9 +41,8 @@ class DockerHub(Upstream):
             return self.refuse(call, refusal)
         match = _PATH.fullmatch(call.request.path)
         if match is None or call.request.method != "GET" or match[2].startswith("no-such-"):
-            return json_response(call, {"message": "object not found", "errinfo": {}}, 404)
-        draw = int.from_bytes(hashlib.blake2b(f"{match[1]}/{match[2]}".encode(), digest_size=8).digest(), "big")
-        age = max(0, (call.night - self.world.first_day).days)
+            where = {} if match is None else {"namespace": match[1], "repository": match[2]}
+            return json_response(call, {"message": "httperror 404: object not found", "errinfo": where}, 404)
         body = {
             "user": match[1],
             "namespace": match[1],
@@ -50,11 +50,18 @@ class DockerHub(Upstream):
             "repository_type": "image",
             "status": 1,
             "is_private": False,
-            "star_count": draw % 500 + age // 30,
-            "pull_count": draw % 10**6 + age * (1 + draw % 1000),
+            **self.counts(f"{match[1]}/{match[2]}", call.night),
             "last_updated": f"{call.night.isoformat()}T00:00:00.000000Z",
         }
         return json_response(call, body)
+
+    def counts(self, key: str, night: date) -> dict[str, int]:
+        """Return the made-up stars and pulls of an image at the end of ``night``, by Docker Hub's names of them."""
+        age = max(0, (night - self.world.first_day).days)
+        a_day = 1 + int(1000 * made_up(f"dockerhub|{key}|rate"))
+        anew = days_counted(self.scenario, f"dockerhub|{key}", age)
+        pulls = int(10**6 * made_up(f"dockerhub|{key}|before")) + age * a_day if anew is None else anew * a_day
+        return {"star_count": int(500 * made_up(f"dockerhub|{key}|stars")) + age // 30, "pull_count": pulls}
 
     def refuse(self, call: Call, refusal: Refusal) -> Response:
         """Answer 429 with the seconds to wait."""

@@ -38,6 +38,8 @@ _HTML_502: Final = (
     b"<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
 
+_PROXY_PAGE: Final = b"<html><head><title>404 Not Found</title></head><body><h1>404 Not Found</h1></body></html>\n"
+PYPI_LIMIT_PAGE: Final = b'<a href="/api/#etiquette">429 RATE LIMIT EXCEEDED</a>'
 CLOUDFLARE_LINE: Final = b"error code: 1015"
 _CLOUDFLARE_PAGE: Final = (
     b"<!DOCTYPE html>\n<html><head><title>Access denied | api.npmjs.org used Cloudflare to restrict access</title>"
@@ -50,7 +52,8 @@ _CLOUDFLARE_PAGE: Final = (
 class Answer:
     """An answer and how it travels: after ``delay_s`` seconds, and ``cut`` off in the middle or not.
 
-    ``hold_s`` is the wait that the answer demands of its account, 0 for none.
+    ``hold_s`` is the wait that the answer demands of its account, 0 for none; of a ``bare`` refusal, which names no
+    time, the least (see :meth:`astrid.simulators.limits.Limits.hold_bare`).
     """
 
     response: Response
@@ -58,6 +61,7 @@ class Answer:
     delay_s: float = 0.0
     cut: bool = False
     hold_s: float = 0.0
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def fingerprint(request: Request) -> bytes:
 
 def draw_fault(scenario: Scenario, upstream: str, key: bytes, night: date, attempt: int) -> tuple[str, float] | None:
     """Return the fault that a request meets and a further draw from [0, 1), or None for a sound answer."""
-    kinds = [kind for kind in scenario.faults if upstream in _UPSTREAMS[kind]]
+    kinds = kinds_of(scenario, upstream)
     if not kinds or not scenario.probability:
         return None
     seed = f"{scenario.seed}|{upstream}|{night.isoformat()}|{attempt}|".encode()
@@ -92,6 +96,11 @@ def draw_fault(scenario: Scenario, upstream: str, key: bytes, night: date, attem
     if chance >= scenario.probability:
         return None
     return kinds[int(choice * len(kinds))], further
+
+
+def kinds_of(scenario: Scenario, upstream: str) -> list[str]:
+    """Return the faults of a scenario that an upstream may show."""
+    return [kind for kind in scenario.faults if upstream in _UPSTREAMS[kind]]
 
 
 def strike(kind: str, hit: Strike) -> Answer:
@@ -103,7 +112,7 @@ def strike(kind: str, hit: Strike) -> Answer:
     return replace(answer, fault=kind) if touched else answer
 
 
-def secondary_limit(now: datetime, request_id: str, headers: Mapping[str, str], retry_after: str | None) -> Response:
+def secondary_limit(request_id: str, headers: Mapping[str, str], retry_after: str | None) -> Response:
     """Build the 403 of a GitHub secondary limit; ``retry_after`` None leaves the header out."""
     kept = {k: v for k, v in headers.items() if k.startswith(("x-ratelimit", "date", "x-github"))}
     if retry_after is not None:
@@ -121,10 +130,16 @@ def _request_id(hit: Strike) -> str:
     return hit.response.headers.get("x-github-request-id", "0000:0000:0000000")
 
 
+def _clock(hit: Strike) -> datetime:
+    """Return the moment by the upstream's clock, which need not be right: the one that the answer shows."""
+    shown = hit.response.headers.get("date")
+    return parsedate_to_datetime(shown) if shown else hit.now
+
+
 def _bad_gateway_json(hit: Strike) -> Answer:
     body: dict[str, Any] = {"message": "Server Error"}
     if hit.request.path == "/graphql":
-        body = {"data": None, "errors": [{"message": went_wrong(hit.now, _request_id(hit))}]}
+        body = {"data": None, "errors": [{"message": went_wrong(_clock(hit), _request_id(hit))}]}
     return Answer(_replaced(hit, 502, orjson.dumps(body), "application/json; charset=utf-8"))
 
 
@@ -169,13 +184,13 @@ def _resource_limits(hit: Strike) -> Answer:
 
 
 def _secondary_limit(hit: Strike) -> Answer:
-    response = secondary_limit(hit.now, _request_id(hit), hit.response.headers, str(int(HOLD_S)))
+    response = secondary_limit(_request_id(hit), hit.response.headers, str(int(HOLD_S)))
     return Answer(response, hold_s=HOLD_S)
 
 
 def _secondary_limit_bare(hit: Strike) -> Answer:
-    response = secondary_limit(hit.now, _request_id(hit), hit.response.headers, None)
-    return Answer(response, hold_s=HOLD_S)
+    response = secondary_limit(_request_id(hit), hit.response.headers, None)
+    return Answer(response, hold_s=HOLD_S, bare=True)
 
 
 def _secondary_limit_200(hit: Strike) -> Answer:
@@ -190,7 +205,7 @@ def _secondary_limit_200_bare(hit: Strike) -> Answer:
     if hit.request.path != "/graphql":
         return Answer(hit.response)
     body = orjson.dumps({"errors": [{"message": SECONDARY_MESSAGE.format(request_id=_request_id(hit))}]})
-    return Answer(_replaced(hit, 200, body, "application/json; charset=utf-8"), hold_s=HOLD_S)
+    return Answer(_replaced(hit, 200, body, "application/json; charset=utf-8"), hold_s=HOLD_S, bare=True)
 
 
 def _secondary_limit_429(hit: Strike) -> Answer:
@@ -204,11 +219,8 @@ def _secondary_limit_429_bare(hit: Strike) -> Answer:
 
 
 def _too_many_http_date(hit: Strike) -> Answer:
-    # The date is told by the clock that the Date header shows, which need not be right.
-    shown = hit.response.headers.get("date")
-    clock = parsedate_to_datetime(shown) if shown else hit.now
     until = (hit.now + timedelta(seconds=HOLD_S)).replace(microsecond=0)
-    told = (clock + timedelta(seconds=HOLD_S)).replace(microsecond=0)
+    told = (_clock(hit) + timedelta(seconds=HOLD_S)).replace(microsecond=0)
     body = orjson.dumps({"message": SECONDARY_MESSAGE.format(request_id=_request_id(hit))})
     response = _replaced(
         hit, 429, body, "application/json; charset=utf-8", retry_after=format_datetime(told, usegmt=True)
@@ -217,7 +229,7 @@ def _too_many_http_date(hit: Strike) -> Answer:
 
 
 def _endpoint_spammed(hit: Strike) -> Answer:
-    """Throttle ``/stargazers/history`` with a 422, as third-party notes report; the wording is ours."""
+    """Throttle ``/stargazers/history`` with a 422, as third-party notes report; the wording and the wait are ours."""
     if not hit.request.path.endswith("/stargazers/history"):
         return Answer(hit.response)
     body = orjson.dumps(
@@ -227,7 +239,7 @@ def _endpoint_spammed(hit: Strike) -> Answer:
             "status": "422",
         }
     )
-    return Answer(_replaced(hit, 422, body, "application/json; charset=utf-8"))
+    return Answer(_replaced(hit, 422, body, "application/json; charset=utf-8"), hold_s=HOLD_S)
 
 
 def _slow(hit: Strike) -> Answer:
@@ -246,6 +258,19 @@ def _truncated_body(hit: Strike) -> Answer:
 def _cut_connection(hit: Strike) -> Answer:
     end = len(hit.response.body) // 2
     return Answer(Response(200, hit.response.headers, hit.response.body[:end]), cut=True)
+
+
+def _proxy_not_found(hit: Strike) -> Answer:
+    """Answer 404 with the page of something in between, which says nothing about what was asked for."""
+    return Answer(_replaced(hit, 404, _PROXY_PAGE, "text/html"))
+
+
+def _changed(hit: Strike, body: object) -> Answer:
+    return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
+
+
+def _bad_count(hit: Strike) -> Any:
+    return _BAD_COUNTS[int(hit.draw * len(_BAD_COUNTS))]
 
 
 def _stale_feed(hit: Strike) -> Answer:
@@ -287,6 +312,39 @@ def _pypi_zero_day(hit: Strike) -> Answer:
     return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
 
 
+def _pypi_too_many(hit: Strike) -> Answer:
+    """Refuse as the site does: a page, without a word about how long."""
+    return Answer(_replaced(hit, 429, PYPI_LIMIT_PAGE, "text/html; charset=utf-8"), hold_s=HOLD_S)
+
+
+def _pypi_no_data(hit: Strike) -> Answer:
+    """State nothing, with 200, as the site does for packages that it does not know where it splits counts."""
+    body = orjson.loads(hit.response.body)
+    return _changed(hit, body | {"data": []}) if isinstance(body.get("data"), list) else Answer(hit.response)
+
+
+def _pypi_bad_counts(hit: Strike) -> Answer:
+    """Spoil the count of every seventh day."""
+    body = orjson.loads(hit.response.body)
+    rows = body["data"] if isinstance(body.get("data"), list) else []
+    for row in rows[int(hit.draw * 7) :: 7]:
+        row["downloads"] = _bad_count(hit)
+    return _changed(hit, body) if rows else Answer(hit.response)
+
+
+def _pypi_contradiction(hit: Strike) -> Answer:
+    """State fewer downloads with mirrors than without them on one day."""
+    body = orjson.loads(hit.response.body)
+    rows = body["data"] if isinstance(body.get("data"), list) else []
+    plain = [row for row in rows if row["category"] == "without_mirrors" and row["downloads"] > 0]
+    if not plain:
+        return Answer(hit.response)
+    wrong = plain[-1 - int(hit.draw * min(len(plain), 60))]
+    kept = [row for row in rows if (row["category"], row["date"]) != ("with_mirrors", wrong["date"])]
+    body["data"] = [wrong | {"category": "with_mirrors", "downloads": wrong["downloads"] // 2}, *kept]
+    return _changed(hit, body)
+
+
 def _hn_too_many(hit: Strike) -> Answer:
     body = orjson.dumps({"message": "Too many requests", "status": 429})
     return Answer(_replaced(hit, 429, body, "application/json; charset=utf-8"))
@@ -295,6 +353,79 @@ def _hn_too_many(hit: Strike) -> Answer:
 def _database_exception(hit: Strike) -> Answer:
     body = b"Code: 159. DB::Exception: Timeout exceeded: elapsed 60.002 seconds, maximum: 60. (TIMEOUT_EXCEEDED)\n"
     return Answer(_replaced(hit, 500, body, "text/plain; charset=UTF-8", x_clickhouse_exception_code="159"))
+
+
+def _clickhouse_bad_counts(hit: Strike) -> Answer:
+    """Spoil every third count of a result."""
+    rows = _rows(hit)
+    for row in rows[int(hit.draw * 3) :: 3]:
+        for name in row.keys() - {"project", "date"}:
+            row[name] = _bad_count(hit)
+    return _written(hit, rows)
+
+
+def _clickhouse_foreign_rows(hit: Strike) -> Answer:
+    """Put the row of a package that nobody asked for in the place of one."""
+    rows = _rows(hit)
+    if rows and "project" in rows[0]:
+        rows[int(hit.draw * len(rows))]["project"] = "a-package-of-somebody-else"
+    return _written(hit, rows)
+
+
+def _rows(hit: Strike) -> list[dict[str, Any]]:
+    """Return the rows of a result that are objects; none of another format."""
+    lines = hit.response.body.splitlines() if hit.response.body.startswith(b"{") else []
+    return [orjson.loads(line) for line in lines]
+
+
+def _written(hit: Strike, rows: list[dict[str, Any]]) -> Answer:
+    body = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+    return Answer(Response(200, hit.response.headers, body) if rows and body != hit.response.body else hit.response)
+
+
+def _too_many(hit: Strike, body: dict[str, Any]) -> Answer:
+    refused = _replaced(hit, 429, orjson.dumps(body), "application/json; charset=utf-8", retry_after=str(int(HOLD_S)))
+    return Answer(refused, hold_s=HOLD_S)
+
+
+def _depsdev_too_many(hit: Strike) -> Answer:
+    return _too_many(hit, {"code": 8, "message": "resource exhausted", "details": []})
+
+
+def _dockerhub_too_many(hit: Strike) -> Answer:
+    return _too_many(hit, {"detail": "Rate limit exceeded", "error": False})
+
+
+def _depsdev_bad_counts(hit: Strike) -> Answer:
+    """Spoil a count of every second project, the count of dependents, or all versions of a package."""
+    body = orjson.loads(hit.response.body)
+    for answer in body.get("responses", [])[::2]:
+        if "project" in answer:
+            answer["project"]["starsCount" if hit.draw < 0.5 else "forksCount"] = _bad_count(hit)
+    if "dependentCount" in body:
+        body["dependentCount"] = _bad_count(hit)
+    if "versions" in body:
+        body["versions"] = [{"versionKey": _bad_count(hit)}] if hit.draw < 0.5 else []
+    return _changed(hit, body)
+
+
+def _depsdev_wrong_rows(hit: Strike) -> Answer:
+    """Leave a repository out, and state another twice, the second time with other counts; or name another package."""
+    body = orjson.loads(hit.response.body)
+    rows = body.get("responses", [])
+    if len(rows) > 1:
+        del rows[int(hit.draw * len(rows))]
+    for row in [r for r in rows if "project" in r][:1]:
+        project = row["project"]
+        rows.append(row | {"project": project | {"starsCount": project["starsCount"] + 1}})
+    if "packageKey" in body:
+        body["packageKey"]["name"] += "-of-somebody-else"
+    return _changed(hit, body) if rows or "packageKey" in body else Answer(hit.response)
+
+
+def _dockerhub_bad_counts(hit: Strike) -> Answer:
+    body = orjson.loads(hit.response.body)
+    return _changed(hit, body | {"pull_count" if hit.draw < 0.5 else "star_count": _bad_count(hit)})
 
 
 def _npm_error_1015(hit: Strike) -> Answer:
@@ -346,6 +477,16 @@ def _npm_zero_day(hit: Strike) -> Answer:
             rows[n]["downloads"] = 0
             changed = True
     return Answer(Response(200, hit.response.headers, orjson.dumps(body)) if changed else hit.response)
+
+
+def _npm_failed_day(hit: Strike) -> Answer:
+    """State 0 on one day for every package of the answer, however small."""
+    body, ranges = _npm_ranges(hit)
+    for part in ranges:
+        rows = part["downloads"]
+        if len(rows) > 2:
+            rows[1 + int(hit.draw * (len(rows) - 2))]["downloads"] = 0
+    return _changed(hit, body)
 
 
 def _npm_doubled_day(hit: Strike) -> Answer:
@@ -403,7 +544,7 @@ def _github_bad_counts(hit: Strike) -> Answer:
     body = orjson.loads(hit.response.body)
     bad = _BAD_COUNTS[int(hit.draw * len(_BAD_COUNTS))]
     if isinstance(body, list):
-        for week in body:
+        for week in _weeks(body):
             week["days"][int(hit.draw * 7)] = bad
     elif not sum(_spoil(node, bad) for node in _repositories(body)[::2]):
         return Answer(hit.response)
@@ -424,8 +565,8 @@ def _spoil(node: dict[str, Any], bad: object) -> bool:
 def _github_doubled_rows(hit: Strike) -> Answer:
     """State a week twice, the second time with other counts; state one repository in the place of the next too."""
     body = orjson.loads(hit.response.body)
-    if isinstance(body, list) and body:
-        week = body[int(hit.draw * len(body))]
+    if weeks := _weeks(body):
+        week = weeks[int(hit.draw * len(weeks))]
         body.append({**week, "days": [count + 1 for count in week["days"]]})
         return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
     nodes = (body.get("data") or {}).get("nodes") if isinstance(body, dict) else None
@@ -436,17 +577,26 @@ def _github_doubled_rows(hit: Strike) -> Answer:
     return Answer(Response(200, hit.response.headers, orjson.dumps(body)))
 
 
+def _weeks(body: Any) -> list[dict[str, Any]]:
+    """Return the weeks of a star history; none of another answer."""
+    return [row for row in body if isinstance(row, dict) and "days" in row] if isinstance(body, list) else []
+
+
 def _repositories(body: Any) -> list[dict[str, Any]]:
     """Return the repositories in an answer of GitHub's, of either interface."""
     if "full_name" in body:
         return [body]
+    if "items" in body:
+        return list(body["items"])
     data = body.get("data") or {}
     nodes = data.get("nodes") or list(data.values())
     return [node for node in nodes if isinstance(node, dict) and "nameWithOwner" in node]
 
 
 def _endless_paging(hit: Strike) -> Answer:
-    """Let a list's ``next`` lead back to the page that was asked for."""
+    """Let a list's ``next`` lead back to the page that was asked for; deps.dev's to its first one."""
+    if hit.request.path == "/v3alpha/projectbatch":
+        return _changed(hit, orjson.loads(hit.response.body) | {"nextPageToken": "0"})
     link = hit.response.headers.get("link", "")
     asked = dict(hit.request.params)
     back = re.sub(r"cursor=[^&>]*", f"cursor={asked.get('cursor', '')}", link)
@@ -471,6 +621,7 @@ _EVERYWHERE: Final = frozenset(
     }
 )
 _GITHUB: Final = frozenset({"github"})
+_ASKED_BY_NAME: Final = frozenset({"pypistats", "clickhouse", "npm", "huggingface", "dockerhub", "depsdev"})
 _UPSTREAMS: Final[Mapping[str, frozenset[str]]] = {
     "bad_gateway_json": _GITHUB,
     "bad_gateway_html": _EVERYWHERE,
@@ -481,7 +632,8 @@ _UPSTREAMS: Final[Mapping[str, frozenset[str]]] = {
     "secondary_limit_200_bare": _GITHUB,
     "secondary_limit_429": _GITHUB,
     "secondary_limit_429_bare": _GITHUB,
-    "gzip_bomb": _GITHUB,
+    "gzip_bomb": _EVERYWHERE,
+    "proxy_not_found": _ASKED_BY_NAME,
     "github_bad_counts": _GITHUB,
     "github_doubled_rows": _GITHUB,
     "too_many_http_date": _GITHUB,
@@ -493,17 +645,29 @@ _UPSTREAMS: Final[Mapping[str, frozenset[str]]] = {
     "pypi_late_day": frozenset({"pypistats"}),
     "pypi_hole": frozenset({"pypistats"}),
     "pypi_zero_day": frozenset({"pypistats"}),
+    "pypi_too_many": frozenset({"pypistats"}),
+    "pypi_no_data": frozenset({"pypistats"}),
+    "pypi_bad_counts": frozenset({"pypistats"}),
+    "pypi_contradiction": frozenset({"pypistats"}),
     "hn_too_many": frozenset({"hn_algolia"}),
     "database_exception": frozenset({"clickhouse"}),
+    "clickhouse_bad_counts": frozenset({"clickhouse"}),
+    "clickhouse_foreign_rows": frozenset({"clickhouse"}),
+    "depsdev_too_many": frozenset({"depsdev"}),
+    "depsdev_bad_counts": frozenset({"depsdev"}),
+    "depsdev_wrong_rows": frozenset({"depsdev"}),
+    "dockerhub_too_many": frozenset({"dockerhub"}),
+    "dockerhub_bad_counts": frozenset({"dockerhub"}),
     "npm_error_1015": frozenset({"npm"}),
     "npm_error_1015_page": frozenset({"npm"}),
     "npm_range_cut": frozenset({"npm"}),
     "npm_late_day": frozenset({"npm"}),
     "npm_zero_day": frozenset({"npm"}),
+    "npm_failed_day": frozenset({"npm"}),
     "npm_doubled_day": frozenset({"npm"}),
     "huggingface_too_many": frozenset({"huggingface"}),
     "huggingface_bad_count": frozenset({"huggingface"}),
-    "endless_paging": frozenset({"github", "huggingface"}),
+    "endless_paging": frozenset({"github", "huggingface", "depsdev"}),
 }
 _FAULTS: Final[Mapping[str, Callable[[Strike], Answer]]] = {
     "bad_gateway_json": _bad_gateway_json,
@@ -516,6 +680,7 @@ _FAULTS: Final[Mapping[str, Callable[[Strike], Answer]]] = {
     "secondary_limit_429": _secondary_limit_429,
     "secondary_limit_429_bare": _secondary_limit_429_bare,
     "gzip_bomb": _gzip_bomb,
+    "proxy_not_found": _proxy_not_found,
     "github_bad_counts": _github_bad_counts,
     "github_doubled_rows": _github_doubled_rows,
     "too_many_http_date": _too_many_http_date,
@@ -527,13 +692,25 @@ _FAULTS: Final[Mapping[str, Callable[[Strike], Answer]]] = {
     "pypi_late_day": _pypi_late_day,
     "pypi_hole": _pypi_hole,
     "pypi_zero_day": _pypi_zero_day,
+    "pypi_too_many": _pypi_too_many,
+    "pypi_no_data": _pypi_no_data,
+    "pypi_bad_counts": _pypi_bad_counts,
+    "pypi_contradiction": _pypi_contradiction,
     "hn_too_many": _hn_too_many,
     "database_exception": _database_exception,
+    "clickhouse_bad_counts": _clickhouse_bad_counts,
+    "clickhouse_foreign_rows": _clickhouse_foreign_rows,
+    "depsdev_too_many": _depsdev_too_many,
+    "depsdev_bad_counts": _depsdev_bad_counts,
+    "depsdev_wrong_rows": _depsdev_wrong_rows,
+    "dockerhub_too_many": _dockerhub_too_many,
+    "dockerhub_bad_counts": _dockerhub_bad_counts,
     "npm_error_1015": _npm_error_1015,
     "npm_error_1015_page": _npm_error_1015_page,
     "npm_range_cut": _npm_range_cut,
     "npm_late_day": _npm_late_day,
     "npm_zero_day": _npm_zero_day,
+    "npm_failed_day": _npm_failed_day,
     "npm_doubled_day": _npm_doubled_day,
     "huggingface_too_many": _huggingface_too_many,
     "huggingface_bad_count": _huggingface_bad_count,

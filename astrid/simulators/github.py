@@ -1,43 +1,44 @@
 """GitHub, REST and GraphQL, over the repositories of a world.
 
 Limits per user: 5,000 requests and 5,000 GraphQL points an hour; 900 REST and 2,000 GraphQL points a
-minute; 100 concurrent requests. Without a token REST allows 60 an hour and address, GraphQL nothing.
-Facts: GitHub docs, "Rate limits for the REST API", "Rate limits and query limits for the GraphQL API",
-"Best practices for using the REST API" (2026). A count that the world does not have on the night fails
-as GitHub's own time-outs do, so that a client can only record a gap.
+minute; 30 searches a minute, which are not charged to the hour; 100 concurrent requests. Without a token
+REST allows 60 an hour and 10 searches a minute to an address, GraphQL nothing. Facts: GitHub docs, "Rate
+limits for the REST API", "Rate limits and query limits for the GraphQL API", "Best practices for using the
+REST API" (2026). A count that the world does not have on the night fails as GitHub's own time-outs do, so
+that a client can only record a gap.
+
+There is one clock: where a scenario has it wrong, the ``date`` of an answer, resets in headers and bodies,
+and waits that are told as dates are wrong alike.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from graphql import GraphQLError, GraphQLResolveInfo
 
-from astrid.models import Request, Response
-from astrid.simulators.faults import HOLD_S, secondary_limit, went_wrong
-from astrid.simulators.github_graphql import Price, Query, price, read_query, run_query
-from astrid.simulators.github_rest import repository_body
+from astrid.models import Response
+from astrid.simulators.faults import HOLD_S, secondary_limit
+from astrid.simulators.github_answers import DOCS
+from astrid.simulators.github_graphql import price, read_query, run_query
+from astrid.simulators.github_resolvers import Root
+from astrid.simulators.github_routes import SEARCH, Routes
 from astrid.simulators.limits import Limits, Reading, Refusal, Window
-from astrid.simulators.repositories import Repositories, Repository
+from astrid.simulators.repositories import Repositories
 from astrid.simulators.scenarios import CALM, Scenario
-from astrid.simulators.upstream import LOCALHOST, Call, Upstream, http_date, json_response
+from astrid.simulators.upstream import LOCALHOST, Call, Upstream, http_date, json_response, read_object
 
 if TYPE_CHECKING:
     from astrid.simulators.world import World
 
-WEEKS_PER_PAGE: Final = 30
-MAX_PAGE: Final = 100
 API_VERSIONS: Final = ("2022-11-28", "2026-03-10")
-_REPO: Final = re.compile(r"/repos/([^/]+/[^/]+)(/.*)?")
-_NUMBER: Final = re.compile(r"/repositories/(\d+)(/.*)?")
-_DOCS: Final = "https://docs.github.com/rest"
+_JSON: Final = {"content-type": "application/json; charset=utf-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Quotas:
     graphql: Window
     search: Window
     anonymous_core: Window
+    anonymous_search: Window
     rest_minute: Window
     graphql_minute: Window
     concurrent: int
@@ -73,6 +75,7 @@ QUOTAS: Final = Quotas(
     graphql=Window("graphql", 5000, 3600.0),
     search=Window("search", 30, 60.0),
     anonymous_core=Window("core", 60, 3600.0),
+    anonymous_search=Window("search", 10, 60.0),
     rest_minute=Window("rest_minute", 900, 60.0),
     graphql_minute=Window("graphql_minute", 2000, 60.0),
     concurrent=100,
@@ -117,7 +120,7 @@ def _scaled(quotas: Quotas, scenario: Scenario) -> Quotas:
 
 
 class GitHub(Upstream):
-    """``api.github.com``: POST /graphql, repositories by name and number, star history, rate limits.
+    """``api.github.com``: POST /graphql, the paths of :mod:`astrid.simulators.github_routes`, rate limits.
 
     Parameters
     ----------
@@ -144,10 +147,9 @@ class GitHub(Upstream):
         self._users = _users_in(tokens, scenario)
         self.base_url = base_url
         self.repositories = Repositories(world, scenario)
+        self._routes = Routes(self.repositories, scenario)
         self._quotas = _scaled(quotas, scenario)
         self._answers = 0
-        self._cache: dict[tuple[object, ...], Any] = {}
-        self._cached_night: date | None = None
 
     def account(self, token: str | None, address: str = LOCALHOST) -> str:
         """Return the user who pays, or the address of one without a valid token."""
@@ -157,15 +159,13 @@ class GitHub(Upstream):
     def answer(self, call: Call) -> Response:
         """Answer, or refuse with 401, 403, 404, 422 and what else GitHub has."""
         self._answers += 1
-        if call.night != self._cached_night:
-            self._cache.clear()
-            self._cached_night = call.night
         user = self._users.get(call.token) if call.token is not None else None
         if call.token is not None and (user is None or user.dead):
-            return json_response(call, {"message": "Bad credentials", "documentation_url": _DOCS, "status": "401"}, 401)
+            return self._unauthorized(call, "Bad credentials")
         if user is not None and user.suspended:
             message = "Sorry. Your account was suspended. Please contact GitHub Support."
-            return json_response(call, {"message": message, "documentation_url": _DOCS, "status": "403"}, 403)
+            body = {"message": message, "documentation_url": DOCS, "status": "403"}
+            return json_response(self._by_its_clock(call), body, 403)
         if call.request.path == "/graphql":
             return self._graphql(call, user)
         return self._rest(call, user)
@@ -180,26 +180,25 @@ class GitHub(Upstream):
         if refusal.reason in ("concurrency", "cpu_seconds"):
             self.limits.hold(call.account, call.now, HOLD_S)
             retry_after_s = int(HOLD_S)
-        window = self._quotas.graphql if call.request.path == "/graphql" else self._core(call)
-        headers = self._headers(call, self.limits.read(call.account, window, call.now), window)
-        return secondary_limit(call.now, headers["x-github-request-id"], headers, str(retry_after_s))
+        headers = self._headers(call, self._window(call))
+        return secondary_limit(headers["x-github-request-id"], headers, str(retry_after_s))
 
     # GraphQL
 
     def _graphql(self, call: Call, user: User | None) -> Response:
         if user is None:
-            return json_response(call, {"message": "This endpoint requires you to be authenticated."}, 401)
+            return self._unauthorized(call, "This endpoint requires you to be authenticated.")
         if call.request.method != "POST":
-            return self._message(call, self._quotas.graphql, 404, "Not Found")
+            return self._message(call, 404, "Not Found")
         refusal = self.limits.take(call.account, call.client, self._quotas.graphql_minute, 1, call.now)
         if refusal is not None:
-            return self._secondary(call, self._quotas.graphql, refusal)
-        body = _json_body(call.request)
+            return self._secondary(call, refusal)
+        body = read_object(call.request)
         if body is None:
-            return self._message(call, self._quotas.graphql, 400, "Problems parsing JSON")
+            return self._message(call, 400, "Problems parsing JSON")
         variables, operation = body.get("variables") or {}, body.get("operationName")
         if not isinstance(variables, dict) or not isinstance(operation, str | None):
-            return self._message(call, self._quotas.graphql, 400, "Problems parsing JSON")
+            return self._message(call, 400, "Problems parsing JSON")
         query = read_query(str(body.get("query") or ""), operation)
         if isinstance(query, tuple):
             return self._graphql_response(call, {"errors": list(query)})
@@ -209,122 +208,59 @@ class GitHub(Upstream):
         refusal = self.limits.take(call.account, call.client, self._quotas.graphql, bill.points, call.now)
         if refusal is not None:
             return self._graphql_response(call, _rate_limited(user, self._answers))
-        root = _Root(self, call, user, query, bill, self.limits.read(call.account, self._quotas.graphql, call.now))
+        viewer = {"databaseId": user.database_id, "login": user.login, "id": f"U_{user.database_id}"}
+        root = Root(
+            self._routes,
+            call.night,
+            self._by_its_clock(call).now,
+            None if user.app else viewer,
+            query.asks_counts,
+            bill,
+            self._read(call, self._quotas.graphql),
+        )
         return self._graphql_response(call, run_query(query, root, variables))
 
     def _graphql_response(self, call: Call, body: dict[str, Any]) -> Response:
-        reading = self.limits.read(call.account, self._quotas.graphql, call.now)
-        headers = self._headers(call, reading, self._quotas.graphql)
-        return Response(200, {**headers, "content-type": "application/json; charset=utf-8"}, orjson.dumps(body))
-
-    def node(self, repository: Repository, night: date) -> dict[str, Any]:
-        """Return the GraphQL object of a repository as of a night, built once."""
-        key = ("node", repository.node_id)
-        if key not in self._cache:
-            self._cache[key] = self.repositories.node(repository, night)
-        node: dict[str, Any] = self._cache[key]
-        return node
+        return Response(200, {**self._headers(call, self._quotas.graphql), **_JSON}, orjson.dumps(body))
 
     # REST
 
     def _rest(self, call: Call, user: User | None) -> Response:
         refusal = self.limits.take(call.account, call.client, self._quotas.rest_minute, 1, call.now)
         if refusal is not None:
-            return self._secondary(call, self._core(call), refusal)
+            return self._secondary(call, refusal)
         if call.request.path == "/rate_limit":
             return self._rate_limit(call)
         version = call.header("x-github-api-version", API_VERSIONS[0])
         if version not in API_VERSIONS:
-            message = f"'{version}' is not a supported version of the API"
-            return self._message(call, self._core(call), 400, message)
-        status, body, extra = self._resource(call)
-        encoded = body if isinstance(body, bytes) else orjson.dumps(body)
-        if status == 200:
+            return self._message(call, 400, f"'{version}' is not a supported version of the API")
+        window = self._window(call)
+        found = self._routes.find(self._by_its_clock(call), self.base_url)
+        status, extra = found.status, dict(found.headers)
+        encoded = found.body if isinstance(found.body, bytes) else orjson.dumps(found.body)
+        if status == 200 and found.tagged:
             etag = f'W/"{hashlib.sha256((call.token or "").encode() + encoded).hexdigest()}"'
-            extra = {**extra, "etag": etag, "cache-control": "private, max-age=60, s-maxage=60"}
-            if etag in [e.strip() for e in call.header("if-none-match").split(",")]:
+            extra |= {"etag": etag, "cache-control": "private, max-age=60, s-maxage=60"}
+            if found.modified_at is not None:
+                extra["last-modified"] = http_date(found.modified_at)
+            if _is_known(call, etag, found.modified_at):
                 # GitHub docs, best practices: a 304 does not count against the primary limit.
-                window = self._core(call)
-                reading = self.limits.read(call.account, window, call.now)
-                return Response(304, {**self._headers(call, reading, window), **extra}, b"")
-        refusal = self.limits.take(call.account, call.client, self._core(call), 1, call.now)
-        window = self._core(call)
-        headers = self._headers(call, self.limits.read(call.account, window, call.now), window)
+                return Response(304, {**self._headers(call, window), **extra}, b"")
+        refusal = self.limits.take(call.account, call.client, window, 1, call.now)
+        headers = self._headers(call, window)
         if refusal is not None:
             who = f"user ID {user.database_id}" if user else LOCALHOST
             body = {
                 "message": f"API rate limit exceeded for {who}.",
-                "documentation_url": f"{_DOCS}/overview/rate-limits-for-the-rest-api",
+                "documentation_url": f"{DOCS}/overview/rate-limits-for-the-rest-api",
             }
             # Both statuses are documented; they take turns.
             status, encoded, extra = 429 if self._answers % 2 else 403, orjson.dumps(body), {}
-        return Response(status, {**headers, "content-type": "application/json; charset=utf-8", **extra}, encoded)
-
-    def _resource(self, call: Call) -> tuple[int, object, dict[str, str]]:
-        path, night = call.request.path, call.night
-        if call.request.method not in ("GET", "HEAD"):
-            return 404, _not_found(), {}
-        if match := _NUMBER.fullmatch(path):
-            repository = self.repositories.by_number(int(match[1]), night)
-        elif match := _REPO.fullmatch(path):
-            repository = self.repositories.by_name(match[1], night)
-            if repository is None and (moved := self.repositories.by_former_name(match[1], night)):
-                url = f"{self.base_url}/repositories/{moved.database_id}{match[2] or ''}{_query(call.request)}"
-                body = {
-                    "message": "Moved Permanently",
-                    "url": url,
-                    "documentation_url": "https://docs.github.com/v3/#http-redirects",
-                }
-                return 301, body, {"location": url}
-        else:
-            return 404, _not_found(), {}
-        if repository is None or repository.block == "gone":
-            return 404, _not_found(), {}
-        if repository.block is not None:
-            return _blocked(repository.block)
-        match match[2]:
-            case None:
-                return self._repository(call, repository)
-            case "/stargazers/history":
-                return self._history(call, repository)
-            case "/stargazers/count":
-                stars = self.repositories.stars(repository, night)
-                return (502, {"message": "Server Error"}, {}) if stars is None else (200, {"count": stars}, {})
-            case _:
-                # Among others /stargazers: closed to all but collaborators since July 2026.
-                return 404, _not_found(), {}
-
-    def _repository(self, call: Call, repository: Repository) -> tuple[int, object, dict[str, str]]:
-        key = ("repository", repository.node_id)
-        if key not in self._cache:
-            node = self.node(repository, call.night)
-            whole = node["stargazerCount"] is not None and node["forkCount"] is not None
-            self._cache[key] = orjson.dumps(repository_body(node, self.base_url)) if whole else None
-        body = self._cache[key]
-        return (502, {"message": "Server Error"}, {}) if body is None else (200, body, {})
-
-    def _history(self, call: Call, repository: Repository) -> tuple[int, object, dict[str, str]]:
-        if self.repositories.has(repository, "ancient"):
-            return 502, {"message": "Server Error"}, {}
-        size = min(_whole(call.param("per_page"), WEEKS_PER_PAGE), WEEKS_PER_PAGE)
-        page = _whole(call.param("page"), 1)
-        if page > MAX_PAGE:
-            message = "In order to keep the API fast for everyone, pagination is limited for this resource."
-            return 422, {"message": message}, {}
-        key = ("history", repository.node_id)
-        if key not in self._cache:
-            self._cache[key] = self.repositories.history(repository, call.night)
-        weeks: list[dict[str, Any]] = self._cache[key]
-        rows = weeks[(page - 1) * size : page * size]
-        url = f"{self.base_url}/repositories/{repository.database_id}/stargazers/history?per_page={size}&page="
-        links = [f'<{url}{page - 1}>; rel="prev"'] if page > 1 else []
-        if page * size < len(weeks):
-            links.append(f'<{url}{page + 1}>; rel="next"')
-        return 200, rows, {"link": ", ".join(links)} if links else {}
+        return Response(status, {**headers, **_JSON, **extra}, encoded)
 
     def _rate_limit(self, call: Call) -> Response:
-        windows = {"core": self._core(call), "search": self._quotas.search, "graphql": self._quotas.graphql}
-        readings = {name: self.limits.read(call.account, window, call.now) for name, window in windows.items()}
+        windows = {"core": self._core(call), "search": self._search(call), "graphql": self._quotas.graphql}
+        readings = {name: self._read(call, window) for name, window in windows.items()}
         resources = {
             name: {"limit": r.limit, "used": r.used, "remaining": r.remaining, "reset": r.reset_s}
             for name, r in readings.items()
@@ -332,21 +268,43 @@ class GitHub(Upstream):
         body: dict[str, Any] = {"resources": resources}
         if call.header("x-github-api-version", API_VERSIONS[0]) < "2026-03-10":
             body["rate"] = resources["core"]
-        headers = self._headers(call, readings["core"], windows["core"])
-        return Response(200, {**headers, "content-type": "application/json; charset=utf-8"}, orjson.dumps(body))
+        return Response(200, {**self._headers(call, windows["core"]), **_JSON}, orjson.dumps(body))
 
     # Headers and refusals
+
+    def _by_its_clock(self, call: Call) -> Call:
+        """Return a call as of the moment that GitHub takes it for. Limits go by the true one, as durations do."""
+        return replace(call, now=call.now + timedelta(seconds=self.scenario.skew_s))
+
+    def _window(self, call: Call) -> Window:
+        """Return the primary window that pays for a path."""
+        match call.request.path:
+            case "/graphql":
+                return self._quotas.graphql
+            case path if path == SEARCH:
+                return self._search(call)
+            case _:
+                return self._core(call)
 
     def _core(self, call: Call) -> Window:
         return self._quotas.core if call.account.startswith("user:") else self._quotas.anonymous_core
 
-    def _headers(self, call: Call, reading: Reading, window: Window) -> dict[str, str]:
+    def _search(self, call: Call) -> Window:
+        return self._quotas.search if call.account.startswith("user:") else self._quotas.anonymous_search
+
+    def _read(self, call: Call, window: Window) -> Reading:
+        """Return the state of a window with its end by GitHub's clock."""
+        reading = self.limits.read(call.account, window, call.now)
+        return replace(reading, reset_s=math.ceil(reading.reset_s + self.scenario.skew_s))
+
+    def _headers(self, call: Call, window: Window) -> dict[str, str]:
+        reading = self._read(call, window)
         if reading.remaining == 0:
             self.limits.tell_empty(call.account, window, call.now)
         version = call.header("x-github-api-version", API_VERSIONS[0])
         digest = hashlib.blake2b(f"{call.now.timestamp()}|{self._answers}".encode(), digest_size=12).hexdigest().upper()
         return {
-            "date": http_date(call.now + timedelta(seconds=self.scenario.skew_s)),
+            "date": http_date(self._by_its_clock(call).now),
             "server": "github.com",
             "vary": "Accept, Authorization, Cookie, X-GitHub-OTP,Accept-Encoding, Accept, X-Requested-With",
             "x-github-api-version-selected": version,
@@ -359,86 +317,41 @@ class GitHub(Upstream):
             "x-ratelimit-used": str(reading.used),
         }
 
-    def _message(self, call: Call, window: Window, status: int, message: str) -> Response:
-        headers = self._headers(call, self.limits.read(call.account, window, call.now), window)
-        body = orjson.dumps({"message": message, "documentation_url": _DOCS, "status": str(status)})
-        return Response(status, {**headers, "content-type": "application/json; charset=utf-8"}, body)
+    def _message(self, call: Call, status: int, message: str) -> Response:
+        body = orjson.dumps({"message": message, "documentation_url": DOCS, "status": str(status)})
+        return Response(status, {**self._headers(call, self._window(call)), **_JSON}, body)
 
-    def _secondary(self, call: Call, window: Window, refusal: Refusal) -> Response:
+    def _unauthorized(self, call: Call, message: str) -> Response:
+        """Answer 401 with the rate headers of the anonymous address, uncharged.
+
+        So from memory, and seen in renovatebot/renovate#2286 (2018) and maxlath/backup-github-repo#10 (2024), where it
+        was charged too; brekkylab/backlot#273 (2026-09) measured that a bad token's had none, and no charge.
+        """
+        body = orjson.dumps({"message": message, "documentation_url": DOCS, "status": "401"})
+        return Response(401, {**self._headers(call, self._quotas.anonymous_core), **_JSON}, body)
+
+    def _secondary(self, call: Call, refusal: Refusal) -> Response:
         wait_s = math.ceil(refusal.retry_after_s)
         self.limits.hold(call.account, call.now, wait_s)
-        headers = self._headers(call, self.limits.read(call.account, window, call.now), window)
-        return secondary_limit(call.now, headers["x-github-request-id"], headers, str(wait_s))
+        headers = self._headers(call, self._window(call))
+        return secondary_limit(headers["x-github-request-id"], headers, str(wait_s))
 
 
-@dataclass(frozen=True)
-class _Root:
-    """Resolves the fields of ``Query`` for one request; argument names are the schema's."""
-
-    upstream: GitHub
-    call: Call
-    user: User
-    query: Query
-    bill: Price
-    reading: Reading
-
-    def viewer(self, info: GraphQLResolveInfo[Any]) -> dict[str, Any]:
-        if self.user.app:
-            raise GraphQLError("Resource not accessible by integration", extensions={"type": "FORBIDDEN"})
-        return {"databaseId": self.user.database_id, "login": self.user.login, "id": f"U_{self.user.database_id}"}
-
-    def rateLimit(self, info: GraphQLResolveInfo[Any], dryRun: bool = False) -> dict[str, Any]:
-        return {
-            "cost": self.bill.points,
-            "limit": self.reading.limit,
-            "nodeCount": self.bill.nodes,
-            "remaining": self.reading.remaining,
-            "resetAt": datetime.fromtimestamp(self.reading.reset_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "used": self.reading.used,
-        }
-
-    def repository(
-        self,
-        info: GraphQLResolveInfo[Any],
-        owner: str,
-        name: str,
-        followRenames: bool = True,
-    ) -> dict[str, Any]:
-        full, night = f"{owner}/{name}", self.call.night
-        found = self.upstream.repositories.by_name(full, night)
-        if found is None and followRenames:
-            found = self.upstream.repositories.by_former_name(full, night)
-        if found is None or found.block is not None:
-            raise _not_resolved(f"Could not resolve to a Repository with the name '{full}'.")
-        value = self._value(found)
-        if isinstance(value, GraphQLError):
-            raise value
-        return value
-
-    def node(self, info: GraphQLResolveInfo[Any], id: str) -> dict[str, Any]:
-        value = self._by_id(id)
-        if isinstance(value, GraphQLError):
-            raise value
-        return value
-
-    def nodes(self, info: GraphQLResolveInfo[Any], ids: list[str]) -> list[dict[str, Any] | GraphQLError]:
-        return [self._by_id(node_id) for node_id in ids]
-
-    def _by_id(self, node_id: str) -> dict[str, Any] | GraphQLError:
-        found = self.upstream.repositories.by_node(node_id, self.call.night)
-        if found is None or found.block is not None:
-            return _not_resolved(f"Could not resolve to a node with the global id of '{node_id}'")
-        return self._value(found)
-
-    def _value(self, repository: Repository) -> dict[str, Any] | GraphQLError:
-        node = self.upstream.node(repository, self.call.night)
-        if self.query.asks_counts and (node["stargazerCount"] is None or node["forkCount"] is None):
-            return GraphQLError(went_wrong(self.call.now, repository.node_id))
-        return node
+def _is_known(call: Call, etag: str, modified_at: datetime | None) -> bool:
+    """Tell whether the client has the answer already; the tag goes before the date (RFC 9110, 13.2.2)."""
+    if tags := call.header("if-none-match"):
+        return etag in [tag.strip() for tag in tags.split(",")]
+    since = _moment(call.header("if-modified-since"))
+    return since is not None and modified_at is not None and modified_at <= since
 
 
-def _not_resolved(message: str) -> GraphQLError:
-    return GraphQLError(message, extensions={"type": "NOT_FOUND"})
+def _moment(text: str) -> datetime | None:
+    """Return the moment of an HTTP date; None of any other text."""
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    except (ValueError, OverflowError):
+        return None
 
 
 def _rate_limited(user: User, count: int) -> dict[str, Any]:
@@ -448,30 +361,3 @@ def _rate_limited(user: User, count: int) -> dict[str, Any]:
         return {"errors": [{"type": "RATE_LIMITED", "message": message}]}
     message = f"API rate limit already exceeded for user ID {user.database_id}."
     return {"errors": [{"type": "RATE_LIMIT", "code": "graphql_rate_limit", "message": message}]}
-
-
-def _blocked(reason: str) -> tuple[int, object, dict[str, str]]:
-    block = {"reason": reason, "created_at": "2025-01-01T00:00:00Z", "html_url": "https://github.com/tos"}
-    return (451 if reason == "dmca" else 403), {"message": "Repository access blocked", "block": block}, {}
-
-
-def _not_found() -> dict[str, str]:
-    return {"message": "Not Found", "documentation_url": _DOCS, "status": "404"}
-
-
-def _json_body(request: Request) -> dict[str, Any] | None:
-    if request.json is not None:
-        return request.json if isinstance(request.json, dict) else None
-    try:
-        body = orjson.loads(request.content or b"")
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _query(request: Request) -> str:
-    return "?" + "&".join(f"{k}={v}" for k, v in request.params) if request.params else ""
-
-
-def _whole(text: str, default: int) -> int:
-    return max(1, int(text)) if text.isascii() and text.isdigit() else default

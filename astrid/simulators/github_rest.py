@@ -1,8 +1,31 @@
-"""The repository object of GitHub's REST interface: the keys of recorded answers, from the simulator's facts."""
+"""The objects of GitHub's REST interface: repositories, users, releases.
+
+A repository has the keys of recorded answers, a user a part of them, a release those of GitHub's REST description (from
+memory). Topics, users and what releases hold are made up.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from datetime import date
 from typing import Any, Final
+
+from astrid.simulators.upstream import made_up
+
+TOPICS: Final = (
+    "agents",
+    "ai",
+    "chatbot",
+    "deep-learning",
+    "llm",
+    "machine-learning",
+    "mcp",
+    "nlp",
+    "python",
+    "rag",
+    "transformers",
+    "vector-database",
+)
 
 # Link name -> template below the repository's URL; the same for every repository (recorded 2024-09-17).
 _LINKS: Final = {
@@ -103,7 +126,7 @@ def repository_body(node: dict[str, Any], base_url: str) -> dict[str, Any]:
         "allow_forking": True,
         "is_template": False,
         "web_commit_signoff_required": False,
-        "topics": [],
+        "topics": topics_of(node["databaseId"]),
         "visibility": "public",
         "forks": forks,
         "open_issues": open_issues,
@@ -114,4 +137,53 @@ def repository_body(node: dict[str, Any], base_url: str) -> dict[str, Any]:
         "organization": owner,
         "network_count": forks,
         "subscribers_count": node["watchers"]["totalCount"],
+    }
+
+
+def topics_of(database_id: int) -> list[str]:
+    """Return the made-up topics of a repository, by its number: one in four of those that there are."""
+    return [topic for topic in TOPICS if made_up(f"{database_id}|topic|{topic}") < 0.25]
+
+
+def user_body(login: str, user_id: int, base_url: str) -> dict[str, Any]:
+    """Return a user as it stands in other objects."""
+    return {
+        "login": login,
+        "id": user_id,
+        "node_id": f"U_{user_id}",
+        "avatar_url": f"https://avatars.githubusercontent.com/u/{user_id}?v=4",
+        "gravatar_id": "",
+        "url": f"{base_url}/users/{login}",
+        "html_url": f"https://github.com/{login}",
+        "type": "User",
+        "site_admin": False,
+    }
+
+
+def release_body(number: int, day: date, database_id: int, full_name: str, base_url: str) -> dict[str, Any]:
+    """Return the release that a repository published as its ``number``th."""
+    release_id = int.from_bytes(hashlib.blake2b(f"{database_id}|{number}".encode(), digest_size=4).digest(), "big")
+    url, page, tag = f"{base_url}/repos/{full_name}", f"https://github.com/{full_name}", f"v0.{number}.0"
+    published_at = f"{day}T16:00:00Z"
+    return {
+        "url": f"{url}/releases/{release_id}",
+        "assets_url": f"{url}/releases/{release_id}/assets",
+        "upload_url": f"https://uploads.github.com/repos/{full_name}/releases/{release_id}/assets{{?name,label}}",
+        "html_url": f"{page}/releases/tag/{tag}",
+        "id": release_id,
+        "author": user_body("releaser", 1, base_url),
+        "node_id": f"RE_{release_id}",
+        "tag_name": tag,
+        "target_commitish": "main",
+        "name": tag,
+        "draft": False,
+        "immutable": False,
+        "prerelease": False,
+        "created_at": published_at,
+        "updated_at": published_at,
+        "published_at": published_at,
+        "assets": [],
+        "tarball_url": f"{url}/tarball/{tag}",
+        "zipball_url": f"{url}/zipball/{tag}",
+        "body": f"Release {number}.",
     }

@@ -2,7 +2,8 @@
 
 Nobody recorded these series, so every count here is made up: a function of the scenario's seed, the name and the day.
 Any name ``owner/model`` is a model unless the model's part begins with ``no-such-``; the lists hold 3,000 made-up ones,
-``lab-N/model-N``, and none else. Likes fall by a few now and then, as people take them back.
+``lab-N/model-N``, and none else. Likes fall by a few now and then, as people take them back; downloads of all time
+begin anew where the scenario lets counters do so.
 
 The scenario's shares decide by name what has moved (``renamed``: 307 to the owner's new name), what is gone (404, or
 401 with ``X-Error-Code: RepoNotFound`` as anonymous callers see it) and what is ``gated`` (401 or 403). Limits are per
@@ -23,7 +24,7 @@ from urllib.parse import quote, unquote, urlencode
 from astrid.models import Response
 from astrid.simulators.limits import Limits, Refusal, Window
 from astrid.simulators.scenarios import CALM, Scenario
-from astrid.simulators.upstream import Call, Upstream, json_response, text_response
+from astrid.simulators.upstream import Call, Upstream, days_counted, json_response, made_up, read_whole, text_response
 
 if TYPE_CHECKING:
     from astrid.simulators.world import World
@@ -77,14 +78,15 @@ class HuggingFace(Upstream):
     def counts(self, name: str, night: date) -> dict[str, int]:
         """Return a model's made-up counts at the end of ``night``, by the Hub's names of them."""
         seed, name = self.scenario.seed, _first_name(name)
-        a_day = 10 ** (1 + 4 * _draw(f"{seed}|hf|{name}|size"))
-        age_days = 30 + int(900 * _draw(f"{seed}|hf|{name}|age")) + (night - self.world.first_day).days
-        lately = 0.9 + 0.2 * _draw(f"{seed}|hf|{name}|{night.toordinal()}")
+        a_day = 10 ** (1 + 4 * made_up(f"{seed}|hf|{name}|size"))
+        age_days = 30 + int(900 * made_up(f"{seed}|hf|{name}|age")) + (night - self.world.first_day).days
+        lately = 0.9 + 0.2 * made_up(f"{seed}|hf|{name}|{night.toordinal()}")
+        anew = days_counted(self.scenario, f"hf|{name}", age_days)
         liked = 1 + int(a_day * (0.01 + age_days / 10_000))
         return {
             "downloads": int(30 * a_day * lately),
-            "downloadsAllTime": int(a_day * age_days),
-            "likes": max(0, liked - int(3 * _draw(f"{seed}|hf|{name}|{night.toordinal()}|unliked"))),
+            "downloadsAllTime": int(a_day * (age_days if anew is None else anew)),
+            "likes": max(0, liked - int(3 * made_up(f"{seed}|hf|{name}|{night.toordinal()}|unliked"))),
             "trendingScore": int(100 * lately),
         }
 
@@ -93,7 +95,7 @@ class HuggingFace(Upstream):
         if name.rpartition("/")[2].startswith(UNKNOWN):
             return "unknown"
         scenario = self.scenario
-        draw = _draw(f"{scenario.seed}|hf|{name}|state")
+        draw = made_up(f"{scenario.seed}|hf|{name}|state")
         for state, share in (("renamed", scenario.renamed), ("gone", scenario.gone), ("gated", scenario.gated)):
             if draw < share and not name.startswith(NEW):
                 return state
@@ -121,17 +123,16 @@ class HuggingFace(Upstream):
             case "unknown":
                 return _missing(call, 404 if call.token else 401)
             case "gone":
-                return _missing(call, 404 if _draw(f"{name}|status") < 0.5 else 401)
+                return _missing(call, 404 if made_up(f"{name}|status") < 0.5 else 401)
             case "gated":
-                status = 403 if call.token or _draw(f"{name}|status") < 0.5 else 401
+                status = 403 if call.token or made_up(f"{name}|status") < 0.5 else 401
                 body = {"error": f"Access to model {name} is restricted. You must be authenticated to access it."}
                 return json_response(call, body, status, x_error_code="GatedRepo", x_error_message=body["error"])
             case _:
                 return json_response(call, self._element(name, call))
 
     def _list(self, call: Call) -> Response:
-        limit_text = call.param("limit", "30")
-        limit = min(int(limit_text), MAX_LIMIT) if limit_text.isascii() and limit_text.isdigit() else 0
+        limit = min(read_whole(call.param("limit", "30"), 0), MAX_LIMIT)
         start = _read_cursor(call.param("cursor"))
         if limit < 1 or start is None or call.param("sort", "downloads") != "downloads":
             return json_response(call, {"error": "Invalid query"}, 400)
@@ -157,7 +158,7 @@ class HuggingFace(Upstream):
     def _element(self, name: str, call: Call) -> dict[str, Any]:
         """Return a model with the fields that are asked for; ``trendingScore`` is absent for one in three."""
         counts = self.counts(name, call.night)
-        if _draw(f"{name}|trending") < 1 / 3:
+        if made_up(f"{name}|trending") < 1 / 3:
             del counts["trendingScore"]
         expand = [v for k, v in call.request.params if k in ("expand", "expand[]")]
         wanted = _EXPANDABLE & set(expand) if expand else {"downloads", "likes", "trendingScore"}
@@ -193,8 +194,3 @@ def _read_cursor(cursor: str) -> int | None:
         return int(rank) if kind == "rank" else None if cursor else 0
     except ValueError:
         return None
-
-
-def _draw(text: str) -> float:
-    """Return a number from [0, 1) that depends on the text alone."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64

@@ -18,6 +18,9 @@ from typing import Any, Final, Literal
 MAX_EXAMPLES: Final = 20
 """Convictions that the report describes one by one, per client; the others are only counted."""
 
+LONGEST_BARE_WAIT_S: Final = 3600.0
+"""What repeated refusals that name no time demand at most; GitHub's docs name no such end."""
+
 BUSY_PERIOD_S: Final = 60.0
 """The time in which an upstream's processors may be busy for so many seconds."""
 
@@ -70,8 +73,11 @@ class _OpenWindow:
 
 @dataclass(slots=True)
 class _Hold:
+    """A wait; ``arrivals`` counts the requests since its end."""
+
     told_s: float
     until_s: float
+    arrivals: int = 0
 
 
 @dataclass(slots=True)
@@ -125,12 +131,16 @@ class Limits:
         self._accounts: dict[str, _Tally] = {}
         self._windows: dict[tuple[str, str], _OpenWindow] = {}
         self._holds: dict[str, _Hold] = {}
+        self._bare: Counter[str] = Counter()
         self._open: Counter[str] = Counter()
         self._tallies: dict[str, _Tally] = {}
 
     def arrive(self, account: str, now: datetime) -> Arrival:
         """Note that a request came in; each arrival is followed by one :meth:`leave`."""
         self._open[account] += 1
+        hold = self._holds.get(account)
+        if hold is not None and hold.until_s <= now.timestamp():
+            hold.arrivals += 1
         return Arrival(account, now.timestamp(), self._open[account])
 
     def leave(self, arrival: Arrival) -> None:
@@ -221,9 +231,31 @@ class Limits:
             told_s = running.told_s if running is not None and running.until_s > now.timestamp() else now.timestamp()
             self._holds[account] = _Hold(told_s, until_s)
 
+    def hold_bare(self, arrival: Arrival, now: datetime, least_s: float) -> None:
+        """Remember that a request was refused without a word about how long to wait: ``least_s``, then ever longer.
+
+        The wait doubles with each such refusal until :meth:`end_bare`, up to an hour, but only where the client cannot
+        have seen anything in between: its request was alone, and the first after the last wait. Of others the answers
+        may overtake each other, and a sound one that came first has let the client begin anew.
+        """
+        account = arrival.account
+        hold = self._holds.get(account)
+        wait_s = least_s
+        if not self._bare[account]:
+            self._bare[account] = 1
+        elif hold is not None and hold.until_s <= arrival.at_s and hold.arrivals == arrival.open_requests == 1:
+            wait_s = min(least_s * 2.0 ** min(self._bare[account], 30), LONGEST_BARE_WAIT_S)
+            self._bare[account] += 1
+        self.hold(account, now, wait_s)
+
+    def end_bare(self, account: str) -> None:
+        """Note a sound answer: the next refusal that names no time is a first one."""
+        del self._bare[account]
+
     def forget_wait(self, account: str) -> None:
         """Take back a wait whose answer reached nobody, because the one who asked died: no client can obey it."""
         self._holds.pop(account, None)
+        del self._bare[account]
 
     def count(self, account: str, client: str, status: int, fault: str | None = None) -> None:
         """Enter one answered request into the report."""
@@ -237,6 +269,7 @@ class Limits:
         """Begin all windows and waits anew, as after a jump of the clock; the report stays."""
         self._windows.clear()
         self._holds.clear()
+        self._bare.clear()
         self._work.clear()
 
     def convictions(self) -> int:

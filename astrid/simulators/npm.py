@@ -14,7 +14,6 @@ status is known.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from datetime import date, timedelta
 from functools import lru_cache
@@ -25,7 +24,7 @@ from astrid.models import Response
 from astrid.simulators.faults import CLOUDFLARE_LINE
 from astrid.simulators.limits import Limits, Refusal, Window
 from astrid.simulators.scenarios import CALM, Scenario
-from astrid.simulators.upstream import Call, Upstream, json_response, text_response
+from astrid.simulators.upstream import Call, Upstream, json_response, made_up, text_response
 
 if TYPE_CHECKING:
     from astrid.simulators.world import World
@@ -101,7 +100,7 @@ class Npm(Upstream):
         age_days = (day - published).days
         if age_days < 0:
             return 0
-        noise = 0.8 + 0.4 * _draw(f"{self.scenario.seed}|npm|{name}|{day.toordinal()}")
+        noise = 0.8 + 0.4 * made_up(f"{self.scenario.seed}|npm|{name}|{day.toordinal()}")
         return int(size * (1 + growth * age_days / 365) * _WEEKDAYS[day.weekday()] * noise)
 
     def _range(self, name: str, first: date, last: date, night: date) -> dict[str, Any]:
@@ -113,15 +112,10 @@ class Npm(Upstream):
 @lru_cache(maxsize=4096)
 def _traits(seed: int, name: str) -> tuple[float, date, float]:
     """Return a package's downloads on its first day, that day, and its growth a year as a share of the first."""
-    size, born, growth = (_draw(f"{seed}|npm|{name}|{trait}") for trait in ("size", "born", "growth"))
+    size, born, growth = (made_up(f"{seed}|npm|{name}|{trait}") for trait in ("size", "born", "growth"))
     tiny = name.rpartition("/")[2].startswith(TINY)
     published = FIRST_DAY + timedelta(days=int(born * (date(2025, 1, 1) - FIRST_DAY).days))
     return 0.5 + size if tiny else 400.0 * 10 ** (3 * size), published, 0.0 if tiny else growth
-
-
-def _draw(text: str) -> float:
-    """Return a number from [0, 1) that depends on the text alone."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 
 def _read_period(text: str, night: date) -> tuple[date, date] | None:

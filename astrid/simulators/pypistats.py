@@ -1,9 +1,10 @@
 """pypistats.org: daily downloads of the last 180 days, and recent sums, over the packages of a world.
 
 5 requests a second and 30 a minute per address. The world's counts stand for those without mirrors; no world has those
-with mirrors, so they are stated only in a scenario that asks for them, made up as 1 % more. Facts:
-psf/pypistats.org ``views/api.py``, ``views/error.py``,
-``run.py`` (2025-08). Names are not lower-cased upstream, so a name in other case is unknown.
+with mirrors, so they are stated only in a scenario that asks for them, made up as 1 % more. Nor has any world a split
+by Python or system: ``python_major``, ``python_minor`` and ``system`` divide its counts in made-up shares. Facts:
+psf/pypistats.org ``views/api.py``, ``views/error.py``, ``run.py`` (2025-08). Names are not lower-cased upstream, so a
+name in other case is unknown: the text ``404``, but an empty list where the counts are split.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from astrid.models import Response
+from astrid.simulators.faults import PYPI_LIMIT_PAGE
 from astrid.simulators.limits import Limits, Refusal, Window
 from astrid.simulators.scenarios import CALM, Scenario
 from astrid.simulators.upstream import JSON, Call, Upstream, text_response
@@ -25,9 +27,20 @@ if TYPE_CHECKING:
 DAYS_KEPT: Final = 180
 PER_SECOND: Final = Window("second", 5, 1.0)
 PER_MINUTE: Final = Window("minute", 30, 60.0)
-_PATH: Final = re.compile(r"/api/packages/([^/]+)/(overall|recent)")
+_PATH: Final = re.compile(r"/api/packages/([^/]+)/(overall|recent|python_major|python_minor|system)")
 _RECENT: Final = {"day": 1, "week": 7, "month": 30}
-_LIMIT_PAGE: Final = b'<a href="/api/#etiquette">429 RATE LIMIT EXCEEDED</a>'
+_OPTIONS: Final = {
+    "overall": "mirrors",
+    "recent": "period",
+    "python_major": "version",
+    "python_minor": "version",
+    "system": "os",
+}
+_SHARES: Final = {
+    "python_major": {"3": 0.98, "null": 0.02},
+    "python_minor": {"3.11": 0.3, "3.12": 0.5, "3.13": 0.18, "null": 0.02},
+    "system": {"Darwin": 0.06, "Linux": 0.85, "Windows": 0.06, "null": 0.02, "other": 0.01},
+}
 
 
 class PyPIStats(Upstream):
@@ -50,7 +63,7 @@ class PyPIStats(Upstream):
         self._cached_night: date | None = None
 
     def answer(self, call: Call) -> Response:
-        """Answer a series or sums; text ``404`` for an unknown package, period or path."""
+        """Answer a series or sums; text ``404`` for an unknown period or path, and for most unknown packages."""
         for window in self._windows:
             refusal = self.limits.take(call.account, call.client, window, 1, call.now)
             if refusal is not None:
@@ -62,17 +75,36 @@ class PyPIStats(Upstream):
         if call.night != self._cached_night:
             self._cache.clear()
             self._cached_night = call.night
-        option = call.param("mirrors" if match[2] == "overall" else "period")
+        option = call.param(_OPTIONS[match[2]])
         key = (package, match[2], option)
         if key not in self._cache:
-            build = self._overall if match[2] == "overall" else self._recent
-            self._cache[key] = build(package, option, call.night)
+            self._cache[key] = self._build(*key, self.newest_day(call.night))
         body = self._cache[key]
         return _not_found(call) if body is None else text_response(call, body, 200, JSON)
 
     def refuse(self, call: Call, refusal: Refusal) -> Response:
         """Answer 429 as a page of HTML, without a word about how long."""
-        return text_response(call, _LIMIT_PAGE, 429, "text/html; charset=utf-8")
+        return text_response(call, PYPI_LIMIT_PAGE, 429, "text/html; charset=utf-8")
+
+    def newest_day(self, night: date) -> date:
+        """Return the last day that the site has on a night: that one, unless the feed stands still."""
+        stalls = self.scenario.pypi_stalls_days
+        return night - timedelta(days=night.toordinal() % stalls) if stalls else night
+
+    def _build(self, package: str, kind: str, option: str, newest: date) -> bytes | None:
+        if kind in _SHARES:
+            return self._split(package, kind, option, newest)
+        return (self._overall if kind == "overall" else self._recent)(package, option, newest)
+
+    def _split(self, package: str, kind: str, option: str, night: date) -> bytes:
+        days = self._days(package, night, DAYS_KEPT) if package in self._rows else []
+        data = [
+            {"category": category, "date": d, "downloads": round(n * share)}
+            for category, share in _SHARES[kind].items()
+            if option in ("", category)
+            for d, n in days
+        ]
+        return orjson.dumps({"data": data, "package": package, "type": f"{kind}_downloads"})
 
     def _overall(self, package: str, mirrors: str, night: date) -> bytes | None:
         if package not in self._rows or mirrors not in ("", "true", "false"):

@@ -3,20 +3,22 @@
 A scenario may rename, remove, hide or block some of them, take stars away, or give an old name to a stranger.
 Which ones is decided by the scenario's seed and the node id. Counts that a world does not state are made up, for
 nobody recorded them: watchers, issues, pull requests and releases from its stars and forks, commits of a day from
-its id and the day.
+its id and the day. A release is published on each day on which another 400 stars have been given.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from astrid.simulators.scenarios import CALM, Scenario
+from astrid.simulators.star_weeks import DAY_S, PURGED, STRANGER_STARS, move_first_star, purged_weeks, stranger_weeks
 
 if TYPE_CHECKING:
     from astrid.simulators.world import World
@@ -24,9 +26,8 @@ if TYPE_CHECKING:
 Block = Literal["gone", "dmca", "tos", "unavailable"]
 _BLOCKS: Final[tuple[Block, ...]] = ("gone", "dmca", "tos", "unavailable")
 _STRANGER_ID: Final = 2_000_000_000
-PURGED: Final = 10
-"""A purge takes every tenth star."""
-_DAY_S: Final = 86_400
+STARS_PER_RELEASE: Final = 400
+MAX_RELEASES: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,13 @@ class Repositories:
                 return replace(repository, block="gone")
         return repository
 
+    def public(self, night: date) -> Iterator[Repository]:
+        """Yield every repository that everybody can see on that night."""
+        for known in self._by_node.values():
+            repository = self._existing(known, night)
+            if repository is not None and repository.block is None:
+                yield repository
+
     def has(self, repository: Repository, oddity: str) -> bool:
         """Tell whether the scenario's share of that name holds this repository."""
         return _chosen(self._scenario, oddity, repository.node_id, getattr(self._scenario, oddity))
@@ -115,7 +123,7 @@ class Repositories:
     def stars(self, repository: Repository, night: date) -> int | None:
         """Return the star count at the end of ``night``; None on a gap."""
         if repository.row is None:
-            return 40 + (night - repository.created_on).days
+            return STRANGER_STARS + (night - repository.created_on).days
         stars = self._value(self._world.stars, repository.row, night)
         purged_on = self.purge_day(repository)
         if stars is None or purged_on is None or night < purged_on:
@@ -150,6 +158,43 @@ class Repositories:
             return None
         return int(panel[row, day])
 
+    def last_known(self, repository: Repository, night: date) -> date | None:
+        """Return the last day up to ``night`` on which stars and forks are known; None before the first."""
+        if repository.row is None:
+            return night
+        end = max(0, (night - self._world.first_day).days + 1)
+        stars, forks = self._world.stars[repository.row, :end], self._world.forks[repository.row, :end]
+        days = np.flatnonzero((stars >= 0) & (forks >= 0))
+        return self._world.first_day + timedelta(days=int(days[-1])) if days.size else None
+
+    def gains(self, repository: Repository, night: date) -> tuple[date, npt.NDArray[np.int64]]:
+        """Return a first day and the stars given on each day from it to ``night``, whatever was taken back later."""
+        if repository.row is None:
+            given = np.ones(max(0, (night - repository.created_on).days + 1), dtype=np.int64)
+            given[:1] = STRANGER_STARS
+            return repository.created_on, given
+        weeks, days = self._world.star_history(repository.row, night)
+        if not len(weeks):
+            return night, np.zeros(0, dtype=np.int64)
+        sunday = date(1970, 1, 1) + timedelta(days=int(weeks[-1]) // DAY_S)
+        return sunday, days[::-1].reshape(-1)[: (night - sunday).days + 1].astype(np.int64)
+
+    def published(self, repository: Repository, night: date) -> list[date]:
+        """Return the days on which releases were published up to ``night``, oldest first."""
+        first, gains = self.gains(repository, night)
+        given = np.cumsum(gains)
+        count = min(MAX_RELEASES, int(given[-1]) // STARS_PER_RELEASE) if given.size else 0
+        days = np.searchsorted(given, STARS_PER_RELEASE * np.arange(1, count + 1))
+        return [first + timedelta(days=int(day)) for day in days]
+
+    def releases(self, repository: Repository, night: date) -> list[date] | None:
+        """Return the days of the releases that there are on ``night``; None on a gap.
+
+        They are as many as :meth:`node` counts: with stars that are taken back the newest go.
+        """
+        stars = self.stars(repository, night)
+        return None if stars is None else self.published(repository, night)[: _release_count(stars)]
+
     def history(self, repository: Repository, night: date) -> list[dict[str, Any]]:
         """Return the weeks of ``/stargazers/history``, newest first, down to the week of creation.
 
@@ -157,7 +202,7 @@ class Repositories:
         endpoint, too, is sometimes late with its newest week); days after ``night`` count 0.
         """
         if repository.row is None:
-            return _stranger_history(repository, night)
+            return stranger_weeks(repository.created_on, night)
         known = self._known[repository.row]
         if not known.size:
             return []
@@ -167,19 +212,19 @@ class Repositories:
             weeks, days = weeks[1:], days[1:]
         purged_on = self.purge_day(repository)
         if purged_on is not None and purged_on <= night:
-            days = _purged(weeks, days, purged_on)
+            days = purged_weeks(weeks, days, purged_on)
         rows = []
         for week, counts in zip(weeks.tolist(), days.tolist(), strict=True):
-            saturday = date.fromordinal(date(1970, 1, 1).toordinal() + week // _DAY_S + 6)
+            saturday = date.fromordinal(date(1970, 1, 1).toordinal() + week // DAY_S + 6)
             if min(saturday, night) <= last_known:
                 rows.append({"week": week, "total": sum(counts), "days": counts})
         if self.has(repository, "early"):
-            _move_first_star(rows, repository.created_on)
+            move_first_star(rows, repository.created_on)
         return rows
 
     def created_at(self, repository: Repository) -> str:
         """Return the moment of creation; the time of day is made up."""
-        seconds = int.from_bytes(hashlib.blake2b(repository.node_id.encode(), digest_size=4).digest(), "big") % _DAY_S
+        seconds = int.from_bytes(hashlib.blake2b(repository.node_id.encode(), digest_size=4).digest(), "big") % DAY_S
         midnight = datetime.combine(repository.created_on, time(tzinfo=UTC))
         return _zulu(midnight + timedelta(seconds=seconds))
 
@@ -214,7 +259,7 @@ class Repositories:
             "watchers": _connection(None if stars is None else 1 + stars // 150),
             "issues": _connection(None if forks is None else forks // 12),
             "pullRequests": _connection(None if forks is None else forks // 20),
-            "releases": _connection(None if stars is None else min(400, stars // 400)),
+            "releases": _connection(None if stars is None else _release_count(stars)),
             "stargazers": _connection(stars),
         }
 
@@ -234,50 +279,14 @@ class Repositories:
         return head
 
 
+def _release_count(stars: int) -> int:
+    return min(MAX_RELEASES, stars // STARS_PER_RELEASE)
+
+
 def _connection(total: int | None) -> dict[str, Any]:
     """Return a connection that counts and lists nothing, as GitHub's closed stargazer list does."""
     page = {"endCursor": None, "startCursor": None, "hasNextPage": False, "hasPreviousPage": False}
     return {"totalCount": total, "nodes": [], "edges": [], "pageInfo": page}
-
-
-def _purged(weeks: Any, days: Any, purged_on: date) -> Any:
-    """Take every tenth star that was given up to a day, counted from the first; weeks are newest first."""
-    moments = weeks[:, None] + _DAY_S * np.arange(7)
-    limit = (purged_on - date(1970, 1, 1)).days * _DAY_S
-    given = np.where(moments <= limit, days, 0)[::-1].reshape(-1)
-    lost = np.diff(np.cumsum(given) // PURGED, prepend=0)
-    return days - lost.reshape(days.shape)[::-1]
-
-
-def _move_first_star(rows: list[dict[str, Any]], created_on: date) -> None:
-    """Bucket one star of the day of creation on the day before it, in place."""
-    epoch = date(1970, 1, 1)
-    place = created_on.isoweekday() % 7
-    sunday_s = (created_on - timedelta(days=place) - epoch).days * _DAY_S
-    first = next((row for row in rows if row["week"] == sunday_s), None)
-    if first is None or not first["days"][place]:
-        return
-    first["days"][place] -= 1
-    if place:
-        first["days"][place - 1] += 1
-    else:
-        first["total"] -= 1
-        rows.append({"week": sunday_s - 7 * _DAY_S, "total": 1, "days": [0, 0, 0, 0, 0, 0, 1]})
-
-
-def _stranger_history(repository: Repository, night: date) -> list[dict[str, Any]]:
-    """Return 40 stars on the day of creation and one a day from then on, as :meth:`Repositories.stars` counts."""
-    rows: list[dict[str, Any]] = []
-    sunday = repository.created_on - timedelta(days=repository.created_on.isoweekday() % 7)
-    while sunday <= night:
-        days = [0] * 7
-        for n in range(7):
-            day = sunday + timedelta(days=n)
-            if repository.created_on <= day <= night:
-                days[n] = 40 if day == repository.created_on else 1
-        rows.append({"week": (sunday - date(1970, 1, 1)).days * _DAY_S, "total": sum(days), "days": days})
-        sunday += timedelta(days=7)
-    return rows[::-1]
 
 
 def _moment(text: str) -> datetime:

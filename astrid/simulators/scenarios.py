@@ -24,19 +24,32 @@ FAULTS: Final = (
     "truncated_body",
     "cut_connection",
     "gzip_bomb",
+    "proxy_not_found",
     "github_bad_counts",
     "github_doubled_rows",
     "stale_feed",
     "pypi_late_day",
     "pypi_hole",
     "pypi_zero_day",
+    "pypi_too_many",
+    "pypi_no_data",
+    "pypi_bad_counts",
+    "pypi_contradiction",
     "hn_too_many",
     "database_exception",
+    "clickhouse_bad_counts",
+    "clickhouse_foreign_rows",
+    "depsdev_too_many",
+    "depsdev_bad_counts",
+    "depsdev_wrong_rows",
+    "dockerhub_too_many",
+    "dockerhub_bad_counts",
     "npm_error_1015",
     "npm_error_1015_page",
     "npm_range_cut",
     "npm_late_day",
     "npm_zero_day",
+    "npm_failed_day",
     "npm_doubled_day",
     "huggingface_too_many",
     "huggingface_bad_count",
@@ -57,10 +70,15 @@ class Scenario:
     for one night in seven; of ``purged`` ones a tenth of the stars is taken away on a day of their own, in the history
     also from the past; ``empty`` ones have no commit, ``archived`` ones no new one; ``early`` ones have a star on the
     day before their creation; the histories of ``ancient`` ones fail. With ``late_week`` a history lacks its newest
-    week until Tuesday. GitHub's hourly limits are multiplied by ``quota``, and last ``hour_s`` seconds; its ``date``
-    header is off by ``skew_s`` seconds. With ``pypi_mirrors`` pypistats states downloads with
-    mirrors too. With ``hn_search_down`` the search of Hacker News fails; it is ``hn_lag_s``
-    seconds behind Hacker News itself; with ``hn_typos`` a word also finds what is one letter off.
+    week until Tuesday. GitHub's hourly limits are multiplied by ``quota``, and last ``hour_s`` seconds; its clock is
+    ahead by ``skew_s`` seconds; with ``incomplete_search`` its search runs out of time at half of what matches. With
+    ``pypi_mirrors`` pypistats states downloads with mirrors too; with ``pypi_stalls_days`` it gets new days only once
+    in so many, then all that it owes. ClickHouse cuts results at ``clickhouse_rows``. ``resets`` is the share of the
+    counters of deps.dev, Docker Hub and Hugging Face that begin anew every 28 days. With ``hn_search_down`` the search
+    of Hacker News fails; it is ``hn_lag_s`` seconds behind Hacker News itself; with ``hn_typos`` a word also finds what
+    is one letter off. Every ``hn_crowd``-th number of Hacker News is one of a made-up story; with ``hn_burst_s`` all
+    stories are created at full multiples of so many seconds; ``hn_bad_points`` is the share of those whose points are
+    no count; with ``hn_newer_form`` hits of the search have the form of newer answers.
     """
 
     name: str
@@ -86,10 +104,18 @@ class Scenario:
     quota: float = 1.0
     hour_s: float = 3600.0
     skew_s: float = 0.0
+    incomplete_search: bool = False
     pypi_mirrors: bool = False
+    pypi_stalls_days: int = 0
+    clickhouse_rows: int = 1000
+    resets: float = 0.0
     hn_search_down: bool = False
     hn_lag_s: float = 0.0
     hn_typos: bool = False
+    hn_crowd: int = 0
+    hn_burst_s: int = 0
+    hn_bad_points: float = 0.0
+    hn_newer_form: bool = False
 
 
 CALM: Final = Scenario("calm", "no faults")
@@ -109,10 +135,32 @@ SCENARIOS: Final = {
             "short_windows", "GitHub's windows of an hour last 2 minutes: resets in the run", quota=0.05, hour_s=120
         ),
         Scenario("pypi_mirrors", "pypistats states downloads with mirrors too, made up: 1 % more", pypi_mirrors=True),
+        Scenario(
+            "pypi_stalls", "pypistats stands still as a whole, and catches up once in 14 days", pypi_stalls_days=14
+        ),
+        Scenario("clickhouse_cut", "ClickHouse cuts results at 20 rows without a word", clickhouse_rows=20),
+        Scenario("counter_reset", "2 % of the cumulative counters begin anew every 28 days", resets=0.02),
         Scenario("hn_search_down", "the search of Hacker News fails: 503 for everything", hn_search_down=True),
         Scenario("hn_lag", "the search of Hacker News is 12 hours behind its items", hn_lag_s=43_200.0),
         Scenario("hn_typos", "the search of Hacker News also finds what is one letter off the words", hn_typos=True),
-        Scenario("clock_skew", "the date header of GitHub is 10 minutes fast", skew_s=600.0),
+        Scenario("hn_crowded", "Hacker News has thousands of made-up stories more a day: nights split", hn_crowd=3),
+        Scenario(
+            "hn_bursts",
+            "thousands more, all created at full three quarters of an hour, where nights split",
+            hn_crowd=3,
+            hn_burst_s=2_700,
+        ),
+        Scenario("hn_bad_points", "2 % of Hacker News' stories have null, -5 or a text for points", hn_bad_points=0.02),
+        Scenario("hn_newer_form", "the search answers in its newer form: a number for story_id", hn_newer_form=True),
+        Scenario("clock_skew", "GitHub's clock is 10 minutes fast: dates and resets alike", skew_s=600.0),
+        Scenario("clock_slow", "GitHub's clock is 10 minutes slow: dates and resets alike", skew_s=-600.0),
+        Scenario("incomplete_search", "GitHub's search ends at half of what matches", incomplete_search=True),
+        Scenario(
+            "secondary_limit_storm",
+            "GitHub refuses half of the requests without a word about how long: longer and longer waits",
+            probability=0.5,
+            faults=("secondary_limit_bare", "secondary_limit_429_bare", "secondary_limit_200_bare"),
+        ),
         Scenario(
             "private", "2 % of the repositories are private for one night in seven (404, then back)", private=0.02
         ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -24,6 +25,8 @@ JSON: Final = "application/json; charset=utf-8"
 LOCALHOST: Final = "127.0.0.1"
 BUSY_S: Final = 0.02
 """Processor seconds of an answer that is not slow."""
+RESET_DAYS: Final = 28
+"""How many days a counter counts before it begins anew, where a scenario lets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,12 @@ class Upstream(ABC):
             answer = faults.Answer(self.refuse(call, refusal))
         else:
             answer = self._faulty(call, self.answer(call))
-        if answer.hold_s:
+        if answer.bare:
+            self.limits.hold_bare(arrival, now, answer.hold_s)
+        elif answer.hold_s:
             self.limits.hold(call.account, now, answer.hold_s)
+        elif refusal is None and "retry-after" not in answer.response.headers:
+            self.limits.end_bare(call.account)
         if refusal is None:
             took_s = max(BUSY_S, answer.delay_s)
             self.limits.work(call.account, self.kind(call), took_s, now + timedelta(seconds=answer.delay_s))
@@ -127,6 +134,34 @@ class Upstream(ABC):
         if drawn is None:
             return faults.Answer(response)
         return faults.strike(drawn[0], faults.Strike(call.request, response, call.now, call.night, drawn[1]))
+
+
+def read_object(request: Request) -> dict[str, Any] | None:
+    """Return the JSON object in a request's body, however the caller gave it; None if it is none."""
+    value: Any = request.json
+    if value is None:
+        try:
+            value = orjson.loads(request.content or b"")
+        except orjson.JSONDecodeError:
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def read_whole(text: str, default: int) -> int:
+    """Return a whole number of up to 18 ASCII digits; ``default`` for any other text, which is passed over."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else default
+
+
+def made_up(text: str) -> float:
+    """Return a number from [0, 1) that depends on the text alone."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
+
+
+def days_counted(scenario: Scenario, name: str, age_days: int) -> int | None:
+    """Return since how many days a counter counts that has begun anew; None for one that never did."""
+    if made_up(f"{scenario.seed}|{name}|resets") >= scenario.resets:
+        return None
+    return (age_days + int(RESET_DAYS * made_up(f"{scenario.seed}|{name}|reset day"))) % RESET_DAYS
 
 
 def reading_moment(night: date) -> datetime:

@@ -1,8 +1,8 @@
 """Hacker News: every story of a window of days from Algolia, matched here against all projects at once.
 
 One window costs the same for ten projects and for ten thousand. A window with more hits than can be reached splits
-itself. Points go on changing for days, so the last days are read again each night. While the search fails the days are
-read item by item (:mod:`astrid.sources.hn_firebase`).
+itself. Points go on changing for days, so the last days are read again each night. While the search fails, or refuses,
+the days are read item by item (:mod:`astrid.sources.hn_firebase`).
 Facts: Algolia's HN Search API page; at most 1,000 hits are reachable; only ``created_at_i`` filters.
 """
 
@@ -16,12 +16,24 @@ from typing import Any, Final
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, TooLarge, Unavailable
 from astrid.limits import BucketSpec, BudgetSpec, Window
-from astrid.models import Batch, Entity, Observations, Request, Response, Steps, Story
-from astrid.sources.hn_firebase import read_count, walk_items
+from astrid.models import Batch, Entity, Gap, Observations, Request, Response, Steps
+from astrid.sources.hn_firebase import FIRST_S, LAST_S, Reading, is_whole, read_story, walk_items
 from astrid.sources.source import PATIENCE, Price, Source, Task, days_between
 from astrid.watchlist.matching import StoryMatcher
 
 REACHABLE: Final = 1000
+PAUSES: Final = 5
+"""A search that refuses names no time, so pauses double from two minutes on. Five take more than an hour, in which any
+limit of the search begins anew: one that still refuses is as good as down, and the night has hours left for items."""
+
+BROKEN: Final = 0.1
+"""One hit of a page, or this share of them, may be broken: then they are dropped, for they must not cost everybody the
+day. Where more are, or all, the form of the answers has changed."""
+
+SETTLED_DAYS: Final = 3
+"""So many days after its end a day's points are final."""
+
+NO_POINTS: Final = "Hacker News has no usable points for a story about this project"
 POINTS: Final = METRIC_BY_NAME["hn_points"].metric_id
 STORIES: Final = METRIC_BY_NAME["hn_stories"].metric_id
 ALGOLIA: Final = ORIGIN_BY_NAME["hn_algolia"].origin_id
@@ -43,36 +55,56 @@ class _Rules:
         return _Rules(entity.slug, urls, names)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of the search: its readable hits by story, the number of the others, and how many it counts in all.
+
+    A ``full`` page has as many hits as can be reached: then there may be more, whatever ``total`` says.
+    """
+
+    stories: dict[int, Reading]
+    dropped: int
+    total: int
+    full: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether every story of the window is here, or is known to be unreadable; one that stands twice is one."""
+        return not self.full and self.total <= len(self.stories) + self.dropped
+
+
 def crawl(batch: Batch) -> Steps:
     """Read all stories created from ``batch.start`` to ``batch.end`` and count them per project and day.
 
     An entity's ``names`` are its rules: ``url:`` prefixes and ``name:`` exact product names. A project
-    without a story has the value 0: the window was read whole, or the batch fails.
+    without a story has the value 0: the window was read whole, or the batch fails. One with a story whose points are
+    no count has a gap in place of that day's points.
 
-    A nightly batch that has failed :data:`~astrid.sources.source.PATIENCE` times is read from Firebase, day by day. A
-    backfill's waits for the search: its months would take weeks.
+    A nightly batch that has failed :data:`~astrid.sources.source.PATIENCE` times, or paused :data:`PAUSES` times, is
+    read from Firebase, day by day. A backfill's waits for the search: its months would take weeks.
 
     Raises
     ------
     TooLarge
         If more than a day is to be read from Firebase.
     """
-    stories: dict[int, Story] = {}
+    stories: dict[int, Reading] = {}
     first = datetime(batch.start.year, batch.start.month, batch.start.day, tzinfo=UTC)
     last = datetime(batch.end.year, batch.end.month, batch.end.day, tzinfo=UTC) + timedelta(days=1)
-    if batch.attempt < PATIENCE or batch.lane != "nightly":
+    if batch.lane != "nightly" or (batch.attempt < PATIENCE and batch.pauses < PAUSES):
         yield from _window(int(first.timestamp()), int(last.timestamp()), stories)
         return count_stories(batch, stories, ALGOLIA)
     if batch.start < batch.end:
-        raise TooLarge("the search fails, and Firebase is read one day at a time")
+        raise TooLarge("the search fails or refuses, and Firebase is read one day at a time")
     yield from walk_items(int(first.timestamp()), int(last.timestamp()), stories)
     return count_stories(batch, stories, FIREBASE)
 
 
-def _window(first_s: int, end_s: int, stories: dict[int, Story]) -> Generator[Request, Response, None]:
+def _window(first_s: int, end_s: int, stories: dict[int, Reading]) -> Generator[Request, Response, None]:
     """Collect the stories with first_s <= created_at_i < end_s, halving windows that hide some.
 
-    A second that still hides some ends the batch: an upstream that miscounts must not be asked for ever.
+    A second that still hides some ends the batch: an upstream that miscounts must not be asked for ever. So does a hit
+    outside the window, for an answer that does not obey its filter says nothing about what is inside.
     """
     response = yield Request(
         "hn_algolia",
@@ -85,27 +117,32 @@ def _window(first_s: int, end_s: int, stories: dict[int, Story]) -> Generator[Re
             ("page", "0"),
         ),
     )
-    found, total = parse_stories(response)
-    if total > len(found):
+    page = parse_page(response)
+    for reading in page.stories.values():
+        if not first_s <= reading.story.created_at.timestamp() < end_s:
+            raise Malformed(
+                f"Hacker News Search shows a story of {reading.story.created_at} between {first_s} and {end_s}"
+            )
+    if not page.whole:
         if end_s - first_s <= 1:
-            raise Malformed(f"Hacker News Search counts {total} stories in the second {first_s} and shows {len(found)}")
+            shown = f"{page.total} stories in the second {first_s} and shows {len(page.stories)}"
+            raise Malformed(f"Hacker News Search counts {shown}")
         middle = (first_s + end_s) // 2
         yield from _window(first_s, middle, stories)
         yield from _window(middle, end_s, stories)
         return
-    stories.update((s.story_id, s) for s in found if first_s <= s.created_at.timestamp() < end_s)
+    stories.update(page.stories)
 
 
-def parse_stories(response: Response) -> tuple[list[Story], int]:
-    """Read one page of hits: the valid stories, and how many the upstream counts in all.
+def parse_page(response: Response) -> Page:
+    """Read one page of hits.
 
-    Hits without id or time are dropped; absent points and comments count as 0 (they are null for some
-    kinds of items), an absent URL as empty.
+    Hits without id or time are dropped; an absent URL is an empty one.
 
     Raises
     ------
     Malformed, Unavailable
-        If the answer is no page of hits, or an error of the upstream.
+        If the answer is no page of hits, or one of which too many are broken, or an error of the upstream.
     """
     if response.status >= 500:
         raise Unavailable(f"Hacker News Search answered {response.status}")
@@ -116,50 +153,53 @@ def parse_stories(response: Response) -> tuple[list[Story], int]:
     body = response.json()
     hits = body.get("hits") if isinstance(body, dict) else None
     total = body.get("nbHits") if isinstance(body, dict) else None
-    if not isinstance(hits, list) or not isinstance(total, int) or isinstance(total, bool):
+    if not isinstance(hits, list) or not is_whole(total) or total < 0:
         raise Malformed("Hacker News Search answered without hits or nbHits")
-    stories = [s for s in (_story(h) for h in hits) if s is not None]
-    # A dropped hit was counted upstream; it must not look like one that could not be reached.
-    return stories, max(0, total - (len(hits) - len(stories)))
+    readings = [reading for reading in (_read_hit(hit) for hit in hits) if reading is not None]
+    dropped = len(hits) - len(readings)
+    if dropped > min(len(readings), max(1, BROKEN * len(hits))):
+        raise Malformed(f"Hacker News Search answered {len(hits)} hits, {dropped} of which cannot be read")
+    return Page({r.story.story_id: r for r in readings}, dropped, total, len(hits) >= REACHABLE)
 
 
-def _story(hit: Any) -> Story | None:
+def _read_hit(hit: Any) -> Reading | None:
     if not isinstance(hit, dict):
         return None
-    try:
-        story_id, created_s = int(hit["objectID"]), int(hit["created_at_i"])
-        created_at = datetime.fromtimestamp(created_s, UTC)
-    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+    story_id, created_s = hit.get("objectID"), hit.get("created_at_i")
+    if isinstance(story_id, str) and story_id.isascii() and story_id.isdigit() and len(story_id) < 16:
+        story_id = int(story_id)
+    if not is_whole(story_id) or story_id < 1 or not is_whole(created_s) or not FIRST_S <= created_s < LAST_S:
         return None
-    points, comments = hit.get("points"), hit.get("num_comments")
-    return Story(
-        story_id,
-        created_at,
-        str(hit.get("title") or ""),
-        str(hit.get("url") or ""),
-        read_count(points),
-        read_count(comments),
-    )
+    return read_story(story_id, created_s, hit.get("title"), hit.get("url"), hit.get("points"), hit.get("num_comments"))
 
 
-def count_stories(batch: Batch, stories: dict[int, Story], origin_id: int) -> Observations:
-    """Sum points and stories per entity and UTC day of creation; every entity has every day."""
+def count_stories(batch: Batch, stories: dict[int, Reading], origin_id: int) -> Observations:
+    """Sum points and stories per entity and UTC day of creation; every entity has every day, or a gap."""
     matcher = StoryMatcher(_Rules.of(e) for e in batch.entities)
     ids = {e.slug: e.entity_id for e in batch.entities}
     points: dict[tuple[int, date], int] = {}
     counts: dict[tuple[int, date], int] = {}
-    for story in sorted(stories.values(), key=lambda s: s.story_id):
-        for slug in matcher.match(story):
-            key = (ids[slug], story.created_at.date())
-            points[key] = points.get(key, 0) + story.points
+    unscored: set[tuple[int, date]] = set()
+    for _, reading in sorted(stories.items()):
+        for slug in matcher.match(reading.story):
+            key = (ids[slug], reading.story.created_at.date())
+            points[key] = points.get(key, 0) + reading.story.points
             counts[key] = counts.get(key, 0) + 1
-    rows = []
+            if not reading.scored:
+                unscored.add(key)
+    rows: list[tuple[int, int, date, float, int]] = []
+    gaps: list[Gap] = []
     for day in days_between(batch.start, batch.end):
         for entity in batch.entities:
             key = (entity.entity_id, day)
-            rows.append((entity.entity_id, POINTS, day, float(points.get(key, 0)), origin_id))
             rows.append((entity.entity_id, STORIES, day, float(counts.get(key, 0)), origin_id))
-    return Observations.from_rows(rows)
+            if key in unscored:
+                # A window costs little to read once more; the items of a day cost a thousand times as much.
+                doubtful = origin_id == ALGOLIA
+                gaps.append(Gap(entity.entity_id, POINTS, day, NO_POINTS, True, doubtful=doubtful))
+            else:
+                rows.append((entity.entity_id, POINTS, day, float(points.get(key, 0)), origin_id))
+    return Observations.from_rows(rows, gaps)
 
 
 def _price(_: Task, entities: Sequence[Entity], days: int) -> Price:
@@ -182,7 +222,7 @@ SOURCE: Final = Source(
             31,
             3,
             cadence_days=1,
-            lookback_days=3,
+            lookback_days=SETTLED_DAYS + 1,
             span="windows",
             price=_price,
         )

@@ -4,6 +4,9 @@ The Hub lists 500 models a request, the most downloaded first; named models that
 each. So a batch reads lists as long as they can save requests, and asks for the others singly. Downloads of all time
 and likes are stated only if asked for (``expand``). Facts: huggingface/hub-docs ``docs/hub/rate-limits.md`` (500
 requests in 5 minutes per address), ``models-download-stats.md``; huggingface_hub ``hf_api.py``, ``_pagination.py``.
+
+Downloads of all time are kept as the Hub states them, also when they have fallen (a recount, a name given to another
+model); likes do fall. What a fall of a level means is for the score to say (docs/methodology.md, *reset*).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
 from astrid.errors import Malformed, Unavailable
 from astrid.limits import BucketSpec, BudgetSpec, Window
 from astrid.models import Batch, Entity, Gap, Identity, Observations, Request, Response, Steps
-from astrid.sources.source import PATIENCE, Price, Source, Task
+from astrid.sources.source import PATIENCE, Price, Source, Task, read_refusal
 
 PAGE: Final = 500
 MAX_PAGES: Final = 20
@@ -97,7 +100,7 @@ def crawl(batch: Batch) -> Steps:
             if field in found.counts:
                 rows.append((entity.entity_id, metric_id, batch.day, float(found.counts[field]), HUGGINGFACE))
             else:
-                gaps.append(Gap(entity.entity_id, metric_id, batch.day, NO_COUNT, True))
+                gaps.append(Gap(entity.entity_id, metric_id, batch.day, NO_COUNT, True, doubtful=True))
     return Observations.from_rows(rows, gaps, identities)
 
 
@@ -118,7 +121,7 @@ def parse_page(response: Response) -> Page:
 
 
 def parse_model(response: Response, name: str) -> Model | Gone:
-    """Read one model's answer, or why there is none.
+    """Read one model's answer, or why there is none: the Hub's own refusals carry ``X-Error-Code``, or say ``error``.
 
     Raises
     ------
@@ -126,9 +129,9 @@ def parse_model(response: Response, name: str) -> Model | Gone:
         If the Hub failed, or the answer is about something else.
     """
     code = response.headers.get("x-error-code", "")
-    if response.status == 404 or code == "RepoNotFound":
-        return Gone(UNKNOWN)
-    if response.status in (401, 403):
+    if response.status in (401, 403, 404) and (code or isinstance(read_refusal(response).get("error"), str)):
+        if response.status == 404 or code == "RepoNotFound":
+            return Gone(UNKNOWN)
         return Gone(GATED if code == "GatedRepo" else HIDDEN)
     model = _read_model(_read_body(response))
     if model is None or model.name.lower() != name.lower():
@@ -187,9 +190,9 @@ def _read_one(name: str) -> Generator[Request, Response, Model | Gone]:
         return parse_model(response, name)
     target = _target(response.headers.get("location", ""))
     if target is None or target == name:
-        return Gone(LOST)
+        return Gone(LOST, retry=True)
     response = yield _single(target)
-    return Gone(LOST) if response.status in _REDIRECTS else parse_model(response, target)
+    return Gone(LOST, retry=True) if response.status in _REDIRECTS else parse_model(response, target)
 
 
 def _single(name: str) -> Request:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Final, Literal
+from math import inf
+from typing import Any, Final, Literal
 
 from astrid.catalog import METRIC_BY_NAME, Timing
+from astrid.errors import Malformed
 from astrid.limits import BudgetSpec
-from astrid.models import Batch, Entity, Gap, Steps
+from astrid.models import Batch, Entity, Gap, Response, Steps
 
 Key = Literal["repository", "package", "npm", "huggingface", "dockerhub", "depsdev", "rules"]
 """What a source's entities are called by: a GitHub repository, a PyPI package, an identifier of that platform in the
 watchlist, the names by which deps.dev knows repository and packages, or the rules that find a project in stories."""
+
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 PATIENCE: Final = 3
 """Where one entity costs one request, an answer that cannot be read fails the batch this often; from then on it
@@ -58,8 +63,10 @@ class Task:
     feed this one stands in for: it is asked only while that stands still. ``origin`` names the origin of its values.
     With ``reread_days`` an entity that is asked is asked for everything, as far back as the upstream keeps it, once in
     so many nights: upstreams revise, and what a stand-in filled is read where it belongs.
-    ``accepts`` says which of the source's entities the task is for. ``price`` says what a batch of some entities
-    and days is expected to take.
+    ``hours`` is the most that a night gives the task of its bucket's time, at the upstream's limits: for an upstream
+    that would rather be asked less than it allows. Who has waited ``reread_days`` goes first then, so that a long list
+    goes round. ``accepts`` says which of the source's entities the task is for. ``price`` says what a batch of some
+    entities and days is expected to take.
     """
 
     name: str
@@ -77,6 +84,7 @@ class Task:
     relieves: str = ""
     origin: str = ""
     reread_days: int = 0
+    hours: float = inf
     also: tuple[str, ...] = ()
     accepts: Callable[[Entity], bool] = _any_entity
     price: Callable[[Task, Sequence[Entity], int], Price] = price_by_size
@@ -113,6 +121,29 @@ def expected_gaps(batch: Batch, task: Task, reason: str, *, retry: bool) -> tupl
 def days_between(first: date, last: date) -> list[date]:
     """Return every day from ``first`` to ``last``, both included; none if ``last`` is earlier."""
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def read_day(value: object) -> date | None:
+    """Read ``YYYY-MM-DD``; None for anything else, the other forms of ISO 8601 (a week, no dashes) among it."""
+    if not isinstance(value, str) or _DAY.fullmatch(value) is None:
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        return None
+
+
+def read_refusal(response: Response) -> Mapping[str, Any]:
+    """Return the JSON object in which an upstream refuses; empty for any other body.
+
+    A 404 says something about an entity only in its upstream's own words: the page of a proxy that is in the way says
+    nothing, and would cost a snapshot its day for good if it were believed.
+    """
+    try:
+        body = response.json()
+    except Malformed:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def gaps_for(entities: tuple[Entity, ...], metrics: tuple[str, ...], days: list[date], reason: str) -> list[Gap]:

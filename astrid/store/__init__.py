@@ -31,6 +31,7 @@ from astrid.store import (
     tokens,
 )
 from astrid.store.answers import StoreAnswers
+from astrid.store.canaries import KeptOut
 from astrid.store.embedded import EmbeddedServer, open_embedded
 from astrid.store.migrate import Migrated, check_version, migrate
 from astrid.store.rows import (
@@ -61,6 +62,7 @@ __all__ = [
     "EmbeddedServer",
     "GapRow",
     "IdentityRow",
+    "KeptOut",
     "Migrated",
     "NoteRow",
     "Progress",
@@ -314,7 +316,7 @@ class Store:
     # Canaries
 
     async def write_verdicts(self, rows: Sequence[CanaryRow]) -> None:
-        """Keep the verdicts of a night; judging it again replaces them."""
+        """Keep the verdicts of a night; judging it again replaces them, but for those that an operator accepted."""
         await pool.writing(self._pool, self._place, lambda c: canaries.write_verdicts(c, rows))
 
     async def read_canaries(self, day: date | None = None) -> list[CanaryRow]:
@@ -322,18 +324,41 @@ class Store:
         async with pool.reading(self._pool, self._place) as connection:
             return await canaries.read_canaries(connection, day)
 
-    async def read_last_states(self, before: date, since: date) -> dict[tuple[str, str], str]:
-        """Return (source, canary) -> its last state on a night from ``since`` on and before ``before``."""
-        async with pool.reading(self._pool, self._place) as connection:
-            return await canaries.read_last_states(connection, before, since)
+    async def read_last_states(self, before: date) -> dict[tuple[str, str], str]:
+        """Return (source, canary) -> ok, violated or accepted: what it last was on a night before ``before``.
 
-    async def read_kept_out(self, source: str, first: date, last: date) -> npt.NDArray[np.int64]:
-        """Return, per day, up to which run a source's values stay out of scores: written while it was violated.
-
-        Values of that day that a later run wrote count again. 0 = all count.
+        Nights on which it could not be judged are passed over, however many.
         """
         async with pool.reading(self._pool, self._place) as connection:
-            return await canaries.read_kept_out(connection, source, first, last)
+            return await canaries.read_last_states(connection, before)
+
+    async def read_kept_out(self, source: str, names: Sequence[str]) -> KeptOut:
+        """Return what violations of these canaries of a source keep out of the scores, for ``read_matrix``.
+
+        Nothing counts that was written from the first violated night on to before the next sound one, by any run and
+        for any day; see :class:`KeptOut` for what was written shortly before. Of an episode that an operator accepted
+        all counts.
+        """
+        async with pool.reading(self._pool, self._place) as connection:
+            return await canaries.read_kept_out(connection, source, names)
+
+    async def read_first_run(self, since: date, run_id: int) -> int:
+        """Return the first run about the day ``since`` or a later one, of the runs up to ``run_id``, or that one."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await canaries.read_first_run(connection, since, run_id)
+
+    async def read_asked(self, first: date, last: date) -> dict[tuple[str, str], set[date]]:
+        """Return (source, task) -> the nights from ``first`` to ``last`` that planned to ask for it."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await canaries.read_asked(connection, first, last)
+
+    async def read_anew(
+        self, source: str, first: date, last: date, days: int
+    ) -> list[tuple[date, npt.NDArray[np.int32]]]:
+        """Return the nights from ``first`` to ``last``, the newest first, with the entities of which a source then read
+        the last ``days`` days and more."""
+        async with pool.reading(self._pool, self._place) as connection:
+            return await canaries.read_anew(connection, source, first, last, days)
 
     # Series
 
@@ -343,16 +368,17 @@ class Store:
         entity_ids: npt.NDArray[np.int32],
         first: date,
         last: date,
-        kept_out: npt.NDArray[np.int64] | None = None,
+        kept_out: KeptOut | None = None,
+        without: Sequence[int] = (),
     ) -> npt.NDArray[np.float32]:
         """Return a metric as a float32 array (T, N): day by day from ``first`` to ``last``, a column per entity.
 
         NaN is a gap. Columns are in the order of ``entity_ids``, which may hold no id twice. float32 keeps counts up
-        to 16 777 216 exactly, larger ones to 7 digits. With ``kept_out`` (see ``read_kept_out``) what these runs wrote
-        is a gap.
+        to 16 777 216 exactly, larger ones to 7 digits. With ``kept_out`` (see ``read_kept_out``) a value that does not
+        count gives way to the one that it replaced, or is a gap. Values of the origins ``without`` are gaps.
         """
         async with pool.reading(self._pool, self._place) as connection:
-            return await matrices.read_matrix(connection, metric_id, entity_ids, first, last, kept_out)
+            return await matrices.read_matrix(connection, metric_id, entity_ids, first, last, kept_out, without)
 
     async def read_missing(
         self, metric_id: int, entity_ids: npt.NDArray[np.int32], first: date, last: date

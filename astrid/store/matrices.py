@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from astrid.store.copy import Layout
+from astrid.store.canaries import AT_NEED, COUNTS, OUT, KeptOut
+from astrid.store.copy import Array, Layout
 from astrid.store.pool import Connection
 from astrid.store.queries import load_queries
 from astrid.store.transfer import select_columns
 
 _SQL: Final = load_queries("reads")
+_CANARIES: Final = load_queries("canaries")
 _SETTINGS: Final = load_queries("observations")["plan_settings"]
 # A date is read as the days since 2000-01-01 that it is on the wire: it is only ever an index here.
 _CELLS: Final = Layout(entity_id="int4", day="int4", value="float8")
 _WRITTEN: Final = Layout(entity_id="int4", day="int4", value="float8", run_id="int8")
+_SUPERSEDED: Final = Layout(entity_id="int4", day="int4", value="float8", run_id="int8", superseded_at="timestamptz")
 _EPOCH: Final = date(2000, 1, 1)
 
 
@@ -27,7 +31,8 @@ async def read_matrix(
     entity_ids: npt.NDArray[np.int32],
     first: date,
     last: date,
-    kept_out: npt.NDArray[np.int64] | None = None,
+    kept_out: KeptOut | None = None,
+    without: Sequence[int] = (),
 ) -> npt.NDArray[np.float32]:
     """See :meth:`astrid.store.Store.read_matrix`."""
     count, days = len(entity_ids), (last - first).days + 1
@@ -40,12 +45,10 @@ async def read_matrix(
         return matrix
     await connection.execute(_SETTINGS)
     wanted = (metric_id, entity_ids.tolist(), first, last)
-    if kept_out is None or not kept_out.any():
-        found = await select_columns(connection, _CELLS, _SQL["read_matrix"], *wanted)
+    if kept_out or without:
+        found = await _select_counting(connection, wanted, kept_out or KeptOut(), list(without))
     else:
-        found = await select_columns(connection, _WRITTEN, _SQL["read_written_matrix"], *wanted)
-        counts = found["run_id"] > kept_out[found["day"] - (first - _EPOCH).days]
-        found = {name: values[counts] for name, values in found.items()}
+        found = await select_columns(connection, _CELLS, _SQL["read_matrix"], *wanted)
     lowest = int(entity_ids.min())
     column = np.zeros(int(entity_ids.max()) - lowest + 1, np.int64)
     column[entity_ids - lowest] = np.arange(count)
@@ -58,3 +61,35 @@ async def read_matrix(
     by_entity[at] = found["value"]
     matrix[...] = by_entity.reshape(count, days).T
     return matrix
+
+
+async def _select_counting(
+    connection: Connection, wanted: tuple[int, list[int], date, date], kept_out: KeptOut, without: list[int]
+) -> dict[str, Array]:
+    """Return one value per cell: the newest that counts, or the oldest at need; none where no value may be taken."""
+    standing = await select_columns(connection, _WRITTEN, _CANARIES["read_written"], *wanted, without)
+    judged = kept_out.judge(standing["run_id"], standing["day"], _EPOCH)
+    doubted = judged > COUNTS
+    if not doubted.any():
+        return standing
+    metric_id, _, first, last = wanted
+    whose = np.unique(standing["entity_id"][doubted]).tolist()
+    older = await select_columns(
+        connection, _SUPERSEDED, _CANARIES["read_superseded"], metric_id, whose, first, last, without,
+        kept_out.first_run,
+    )  # fmt: skip
+    judged_older = kept_out.judge(older["run_id"], older["day"], _EPOCH)
+    # Newest first: what stands, then what it replaced.
+    newest_first = np.argsort(-older["superseded_at"].astype(np.int64), kind="stable")
+    versions = {
+        name: np.concatenate([standing[name][doubted], older[name][newest_first]])
+        for name in ("entity_id", "day", "value")
+    }
+    state = np.concatenate([judged[doubted], judged_older[newest_first]])
+    cell = (versions["entity_id"].astype(np.int64) << 20) + versions["day"]
+    known = np.isin(cell, cell[: np.count_nonzero(doubted)]) & (state < OUT)
+    age = np.arange(len(cell))
+    order = np.lexsort((np.where(state == AT_NEED, -age, age), state, cell))
+    order = order[known[order]]
+    chosen = order[np.unique(cell[order], return_index=True)[1]]
+    return {name: np.concatenate([standing[name][~doubted], column[chosen]]) for name, column in versions.items()}

@@ -222,9 +222,9 @@ class ReconciledWeek:
 class CanaryRow:
     """What one canary said of a source on the night of ``day``.
 
-    ``value`` is sound from ``low`` to ``high``; None: not judged, or no bound. ``state`` is ok, violated or not
-    judged. ``first_day`` to ``day`` is what a violation keeps out of scores; ``since`` is the first night of the
-    violation, None where there is none or it was not looked up.
+    ``value`` is sound from ``low`` to ``high``; None: not measured, or no bound. ``state`` is ok, violated, not judged,
+    not asked, or accepted (a violation that an operator takes for the new way). ``first_day`` to ``day`` is what was
+    measured; ``since`` is the first night of the violation, None where there is none or it was not looked up.
     """
 
     source: str

@@ -13,6 +13,8 @@ _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _WORD: Final = re.compile(r"\w+")
 _GLUE_BEFORE: Final = frozenset(".-@")
 """A character that joins what follows to a longer name: the ``vLLM`` of ``nano-vLLM`` is another product."""
+LONGEST_URL: Final = 2_000
+"""Characters; what a story with a longer URL is about is told by its title alone."""
 
 
 class Rules(Protocol):
@@ -29,15 +31,17 @@ class Rules(Protocol):
 class StoryMatcher:
     """The rules of all projects at once: built once, then asked story by story.
 
-    Pure and deterministic; the cost of a story does not depend on the number of projects.
+    Pure and deterministic; the cost of a story depends neither on the number of projects nor on the length of its URL.
     """
 
     def __init__(self, projects: Iterable[Rules]) -> None:
         self._by_url: dict[str, list[str]] = {}
         self._by_word: dict[str, list[_Name]] = {}
+        self._deepest = 0
         for project in projects:
             for url in project.hn_urls:
                 self._by_url.setdefault(url, []).append(project.slug)
+                self._deepest = max(self._deepest, url.count("/") + 1)
             for name in project.hn_names:
                 head = _WORD.match(name)
                 if head:
@@ -59,11 +63,12 @@ class StoryMatcher:
         return tuple(found)
 
     def _from_url(self, url: str) -> list[str]:
-        rest = strip_url(url)
+        if len(url) > LONGEST_URL:
+            return []
+        segments = strip_url(url).split("/")[: self._deepest]
         found: list[str] = []
-        while rest:
-            found += self._by_url.get(rest, ())
-            rest = rest.rpartition("/")[0]
+        for length in range(len(segments), 0, -1):
+            found += self._by_url.get("/".join(segments[:length]), ())
         return found
 
     def _from_title(self, raw: str) -> list[str]:
@@ -105,7 +110,9 @@ def strip_url(url: str) -> str:
 
     Port and user are dropped, and the ``.git`` of a repository's address. An empty text stays empty.
     """
-    rest = _SCHEME.sub("", url.strip(), count=1).lower()
+    rest = url.strip()
+    scheme = _SCHEME.match(rest)
+    rest = rest[scheme.end() if scheme else 0 :].lower()
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     host, _, path = rest.partition("/")
     host = host.rpartition("@")[2].partition(":")[0].removeprefix("www.").rstrip(".")

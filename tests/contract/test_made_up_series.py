@@ -1,6 +1,7 @@
-"""npm and Hugging Face through the real fetcher and a real socket: paths, lists and redirects survive the way.
+"""npm, Hugging Face, deps.dev and Docker Hub through the real fetcher and a real socket.
 
-Their simulated series are made up, so the shipped world says nothing of them; the simulators themselves are the truth.
+Paths, lists, bodies and redirects survive the way. Their simulated series are made up, so the shipped world says
+nothing of them; the simulators themselves are the truth.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
+from aiohttp import web
+
 from astrid.catalog import METRIC_BY_NAME
 from astrid.http import HttpFetcher, open_session
 from astrid.models import Batch, Entity, Observations
 from astrid.pipeline.crawl import drive
 from astrid.runtime import credentials_of, local_exchanges
 from astrid.settings import load_settings
+from astrid.simulators.depsdev import DepsDev
+from astrid.simulators.dockerhub import DockerHub
 from astrid.simulators.huggingface import HuggingFace
 from astrid.simulators.npm import Npm
 from astrid.simulators.scenarios import CALM, Scenario
 from astrid.simulators.server import open_server
 from astrid.sources import SOURCES
+from astrid.sources.depsdev import UNKNOWN_PACKAGE, UNKNOWN_REPOSITORY
 from astrid.sources.huggingface import FIELDS, UNKNOWN
 from astrid.timeline import Timeline, night_start
 from tests.by_hand import sound, table
@@ -82,3 +88,76 @@ async def test_hugging_face_lists_singles_and_redirects() -> None:
     renamed = [n for n, name in enumerate(names) if hub.state(name) == "renamed"]
     assert renamed
     assert [i.entity_id for i in found.identities] == renamed
+
+
+def metric(name: str) -> int:
+    return METRIC_BY_NAME[name].metric_id
+
+
+async def test_deps_dev_lists_of_repositories_and_packages() -> None:
+    world = make_world()
+    depsdev = DepsDev(world)
+    repositories = [f"github.com/{repo.name}" for repo in world.repos]
+    packages = ("pypi/alpha", "npm/beta", "npm/@scope/gamma", "pypi/no-such-name")
+    found = await crawl(
+        [
+            Batch("depsdev", "projects", NIGHT, NIGHT, NIGHT, entities(*repositories, "github.com/no/body")),
+            Batch("depsdev", "packages", NIGHT, NIGHT, NIGHT, entities(*packages)),
+        ],
+        CALM,
+    )
+    counts = {n: depsdev.counts(name, NIGHT) for n, name in enumerate(repositories)}
+    assert table(found[0]) == {
+        (n, metric(name), NIGHT): of[field]
+        for n, of in counts.items()
+        for name, field in (("depsdev_stars", "starsCount"), ("depsdev_forks", "forksCount"))
+        if of
+    }
+    assert len(table(found[0])) >= 10
+    assert {g.reason for g in found[0].gaps} == {UNKNOWN_REPOSITORY}
+    named = [name.split("/", 1) for name in packages[:3]]
+    assert table(found[1]) == {
+        (n, metric(name), NIGHT): read(*name_of, NIGHT)
+        for n, name_of in enumerate(named)
+        for name, read in (("depsdev_releases", depsdev.releases), ("depsdev_dependents", depsdev.dependents))
+    }
+    assert {g.reason for g in found[1].gaps} == {UNKNOWN_PACKAGE}
+
+
+async def test_docker_hub_images() -> None:
+    images = ("library/redis", "team/a.b_c-d", "team/no-such-image")
+    hub = DockerHub(make_world())
+    (found,) = await crawl([Batch("dockerhub", "images", NIGHT, NIGHT, NIGHT, entities(*images))], CALM)
+    assert table(found) == {
+        (n, metric(name), NIGHT): hub.counts(image, NIGHT)[field]
+        for n, image in enumerate(images[:2])
+        for name, field in (("dockerhub_pulls", "pull_count"), ("dockerhub_stars", "star_count"))
+    }
+    assert {(g.entity_id, g.retry) for g in found.gaps} == {(2, False)}
+
+
+async def test_a_scoped_name_is_one_part_of_the_path_on_the_wire() -> None:
+    """The simulators are handed decoded paths; the upstreams are not."""
+    seen: list[str] = []
+
+    async def answer(http: web.Request) -> web.Response:
+        seen.append(http.raw_path)
+        return web.json_response({"code": 5, "error": "package not found"}, status=404)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with open_session() as session:
+            for name, task, called in (("npm", "scoped", "@s/a"), ("depsdev", "packages", "npm/@s/a")):
+                credentials = credentials_of(load_settings({}), [name], local_exchanges())
+                fetch = HttpFetcher(session, {name: url}, credentials, time.time, lambda s: s)
+                batch = Batch(name, task, NIGHT, NIGHT, NIGHT, entities(called))
+                await drive(SOURCES[name].crawl(batch), fetch)
+                await fetch.close()
+    finally:
+        await runner.cleanup()
+    assert [path.rpartition("/")[2] for path in seen] == ["@s%2Fa", "@s%2Fa"]

@@ -2,6 +2,7 @@
 
 A case names a task, its days and entities, the upstream's answers in order, and either what is observed (values as
 [entity, metric, day, value], gaps as [entity, metric, day, whether to ask again]) or the error that is raised.
+An answer states the method and path of its request, and the params, JSON or text (``content``) where they matter.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 
 from astrid import errors
 from astrid.catalog import METRIC_BY_ID
-from astrid.models import Batch, Entity, Response
+from astrid.models import Batch, Entity, Request, Response
 from astrid.sources import SOURCES
 from tests.by_hand import run, sound
 
@@ -34,6 +35,18 @@ def response_of(answer: dict[str, Any]) -> Response:
     return Response(answer["status"], answer.get("headers", {}), body)
 
 
+def require_asked(requests: list[Request], answers: list[dict[str, Any]]) -> None:
+    """Require that what was asked is what a case's answers are for, as far as they say."""
+    assert [(r.method, r.path) for r in requests] == [(a["method"], a["path"]) for a in answers]
+    for request, answer in zip(requests, answers, strict=True):
+        if "params" in answer:
+            assert [list(pair) for pair in request.params] == answer["params"]
+        if "json" in answer:
+            assert request.json == answer["json"]
+        if "content" in answer:
+            assert (request.content or b"").decode() == answer["content"]
+
+
 @pytest.mark.parametrize("file", CASES, ids=lambda f: f"{f.parts[-3]}/{f.parts[-2]}")
 def test_a_recorded_case(file: Path) -> None:
     case = json.loads(file.read_text())
@@ -41,13 +54,20 @@ def test_a_recorded_case(file: Path) -> None:
     batch = batch_of(source, case)
     answers = [response_of(a) for a in case["answers"]]
     if "error" in case:
+        requests: list[Request] = []
+        prepared = iter(answers)
+
+        def answer(request: Request) -> Response:
+            requests.append(request)
+            return next(prepared)
+
         with pytest.raises(getattr(errors, case["error"])):
-            run(SOURCES[source].crawl(batch), answers)
+            run(SOURCES[source].crawl(batch), answer)
+        require_asked(requests, case["answers"])
         return
     found, requests = run(SOURCES[source].crawl(batch), answers)
     sound(found, batch)
-    asked = [(r.method, r.path) for r in requests]
-    assert asked == [(a["method"], a["path"]) for a in case["answers"]]
+    require_asked(requests, case["answers"])
     columns = (found.entity_id, found.metric_id, found.day, found.value)
     values = [[e, METRIC_BY_ID[m].name, str(d), v] for e, m, d, v in zip(*(c.tolist() for c in columns), strict=True)]
     gaps = [[g.entity_id, METRIC_BY_ID[g.metric_id].name, str(g.day), g.retry] for g in found.gaps]

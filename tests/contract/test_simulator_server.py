@@ -84,6 +84,9 @@ async def test_every_upstream_answers_as_without_a_socket() -> None:
         sql = b"SELECT count() AS n FROM pypi.pypi_downloads_per_day FORMAT JSONEachRow"
         async with client.post(server.base_urls["clickhouse"] + "/", params={"user": "demo"}, data=sql) as answer:
             assert await answer.read() == b'{"n":"491"}\n'
+        asked = {"requests": [{"projectKey": {"id": "github.com/owner1/repo.1"}}]}
+        async with client.post(server.base_urls["depsdev"] + "/v3alpha/projectbatch", json=asked) as answer:
+            assert (await answer.json())["responses"][0]["project"]["starsCount"] > 0
 
 
 async def test_graphql_and_links_that_lead_back_here() -> None:
@@ -118,6 +121,45 @@ async def test_gzip_and_conditional_requests() -> None:
             etag = answer.headers["etag"]
         async with client.get(url, headers={**BEARER, "If-None-Match": etag}) as answer:
             assert (answer.status, answer.headers["x-ratelimit-used"]) == (304, "1")
+
+
+async def test_lists_and_the_search_of_github() -> None:
+    async with serving() as (server, client):
+        base = server.base_urls["github"]
+        params = {"q": "repo stars:>=2500 created:>2024-01-01", "per_page": "2"}
+        async with client.get(base + "/search/repositories", params=params, headers=BEARER) as answer:
+            body = await answer.json()
+            assert (answer.status, answer.headers["x-ratelimit-resource"]) == (200, "search")
+            assert (body["total_count"], len(body["items"])) == (5, 2)
+            last = answer.links["last"]["url"]
+        async with client.get(last, headers=BEARER) as answer:
+            assert [item["id"] for item in (await answer.json())["items"]] == [1001]
+        assert str(last).startswith(base + "/search/repositories?")
+        for path in ("/repos/owner5/repo.5/events", "/events", "/repos/owner5/repo.5/releases"):
+            async with client.get(base + path, params={"per_page": "4"}, headers=BEARER) as answer:
+                assert len(await answer.json()) == 4
+                assert str(answer.links["next"]["url"]).startswith(base)
+
+
+async def test_digits_without_end_are_no_server_error() -> None:
+    digits = "9" * 5000
+    asked = [
+        ("github", f"/repositories/{digits}", {}, 404),
+        ("github", "/repositories/1001/stargazers/history", {"page": digits}, 200),
+        ("github", "/repositories/1001/releases", {"per_page": digits}, 200),
+        ("github", "/search/repositories", {"q": "repo", "page": digits}, 200),
+        ("hn_algolia", "/api/v1/search_by_date", {"page": digits}, 200),
+        ("hn_algolia", "/api/v1/search_by_date", {"numericFilters": f"created_at_i>{digits}"}, 400),
+        ("hn_firebase", f"/v0/item/{digits}.json", {}, 401),
+        ("huggingface", "/api/models", {"limit": digits}, 400),
+    ]
+    async with serving() as (server, client):
+        for upstream, path, params, status in asked:
+            async with client.get(server.base_urls[upstream] + path, params=params, headers=BEARER) as answer:
+                assert answer.status == status, (upstream, path)
+        body = {"requests": [{"projectKey": {"id": "github.com/a/b"}}], "pageToken": digits}
+        async with client.post(server.base_urls["depsdev"] + "/v3alpha/projectbatch", json=body) as answer:
+            assert answer.status == 400
 
 
 async def test_unknown_token_user_agent_and_path() -> None:

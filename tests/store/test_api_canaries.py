@@ -29,7 +29,8 @@ def verdict(source: str, name: str, state: str, day: date, value: float | None =
 
 
 async def judge(store: Store) -> None:
-    """Write the verdicts of two nights: PyPI stands still on both, on the second npm cannot be judged."""
+    """Write the verdicts of two nights: PyPI stands still on both, on the second npm cannot be judged and deps.dev is
+    not asked."""
     for day in (LAST - timedelta(days=1), LAST):
         await store.write_verdicts(
             [
@@ -37,6 +38,9 @@ async def judge(store: Store) -> None:
                 verdict("pypistats", "level", "ok", day, 1.04, "as usual"),
                 verdict("github", "freshness", "ok", day, 0.98, "98 % fresh"),
                 verdict("npm", "freshness", "ok" if day < LAST else "not judged", day, None, "too few"),
+                verdict(
+                    "depsdev", "freshness", "ok" if day < LAST else "not asked", day, None, "the night did not ask"
+                ),
             ]
         )
 
@@ -84,17 +88,17 @@ async def test_the_canaries_of_a_night(client: httpx.AsyncClient, store: Store) 
     body = await read(client, "/v1/canaries")
     Canaries.model_validate(body)
     assert (body["day"], body["run_id"], body["as_of"]) == ("2026-03-31", 1, "2026-04-01T05:00:00+00:00")
-    assert (body["coverage"], body["violated"]) == (0.75, ["pypistats"])
+    assert (body["coverage"], body["violated"]) == (0.6, ["pypistats"])
     assert [(i["source"], i["canary"], i["state"]) for i in body["items"]] == [
-        ("github", "freshness", "ok"), ("npm", "freshness", "not judged"),
+        ("depsdev", "freshness", "not asked"), ("github", "freshness", "ok"), ("npm", "freshness", "not judged"),
         ("pypistats", "freshness", "violated"), ("pypistats", "level", "ok"),
     ]  # fmt: skip
-    assert body["items"][2] == {
+    assert body["items"][3] == {
         "source": "pypistats", "canary": "freshness", "meaning": "Share of the series with a value of the last week",
         "state": "violated", "value": 0.0, "low": 0.5, "high": None, "reason": WHY, "first_day": "2026-03-31",
         "since": "2026-03-30",
     }  # fmt: skip
-    assert body["items"][1]["value"] is None
+    assert body["items"][2]["value"] is None
     assert (await read(client, "/v1/canaries?day=2026-03-30"))["coverage"] == 1.0
     assert (await read(client, "/v1/canaries?day=2025-01-01"))["items"] == []
     assert (await client.get("/v1/canaries?day=yesterday")).json()["field"] == "day"
@@ -102,18 +106,33 @@ async def test_the_canaries_of_a_night(client: httpx.AsyncClient, store: Store) 
 
 async def test_the_leaderboard_and_its_page_name_what_is_held_out(client: httpx.AsyncClient, store: Store) -> None:
     await judge(store)
-    assert (await read(client, "/v1/leaderboard"))["held_out"] == ["pypistats"]
+    assert (await read(client, "/v1/leaderboard"))["held_out"] == [], "what is missing keeps nothing out"
     answer = await client.get("/")
     page = Page(answer.text)
     assert "PyPI downloads breaks its contract. Freshness: 0% of 212 series" in page.text
     assert "since 30 Mar 2026" in page.text
     assert "<b>2026-02-28</b>" in page.text
     assert "<b>2026" not in answer.text
-    assert "1 canary had too little to go by" in page.text
+    assert "What is missing is a gap, and nothing is kept out of the scores." in page.text
+    assert "1 canary had too little to go by; not asked: deps.dev." in page.text
     assert "upstreams" in page.ids
     for link in page.addresses:
         if link.startswith("/v1/"):
             assert (await client.get(link)).status_code == 200, link
+
+
+async def test_only_what_is_doubted_is_held_out_of_the_scores(client: httpx.AsyncClient, store: Store) -> None:
+    await judge(store)
+    rows = [
+        verdict("pypistats", "level", "violated", LAST, 0.1, "a tenth"),
+        verdict("github", "capture", "violated", LAST),
+    ]
+    await store.write_verdicts([*rows, verdict("npm", "level", "violated", LAST)])
+    assert (await read(client, "/v1/leaderboard"))["held_out"] == ["pypistats"]
+    assert (await read(client, "/v1/canaries"))["violated"] == ["github", "npm", "pypistats"]
+    text = Page((await client.get("/")).text).text
+    assert text.count("What it writes meanwhile is kept out of the scores") == 1
+    assert text.count("nothing is kept out of the scores") == 2
 
 
 async def test_the_weeks_of_a_project_by_two_witnesses(client: httpx.AsyncClient, store: Store) -> None:
@@ -155,4 +174,9 @@ async def test_the_gauges_alarm(client: httpx.AsyncClient, store: Store) -> None
         return found["astrid_canary_violated", frozenset({("source", source), ("canary", canary)})]
 
     assert (gauge("pypistats", "freshness"), gauge("pypistats", "level"), gauge("npm", "freshness")) == (1, 0, 0)
+    judged = {
+        source: found["astrid_canary_judged", frozenset({("source", source), ("canary", "freshness")})]
+        for source in ("pypistats", "github", "npm", "depsdev")
+    }
+    assert judged == {"pypistats": 1, "github": 1, "npm": 0, "depsdev": 0}, "0 violated is an all-clear of two alone"
     assert found["astrid_reconciliation_discrepant", frozenset({("source", "github")})] == 2

@@ -11,6 +11,7 @@ import pytest
 
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_ID, ORIGIN_BY_NAME
 from astrid.models import Gap, Observations
+from astrid.pipeline.plan import LEFT_OUT, NO_NIGHT, PASSED_OVER
 from astrid.store import Store, WriteCounts
 from tests.store.conftest import NOW
 
@@ -195,6 +196,34 @@ async def test_what_has_a_value_is_no_gap(store: Store, ids: dict[str, int]) -> 
     await store.write_observations(rows((ids["a"], STARS, DAY, 0.0, GRAPHQL)), 1, NOW)
     assert await store.write_gaps([Gap(ids["a"], STARS, DAY, "late")], LATER) == 0
     assert await store.read_gaps("a") == []
+
+
+async def test_who_was_not_asked_takes_no_tries_place(store: Store, ids: dict[str, int]) -> None:
+    """By its tries a plan knows who waits: a dead project whose tries were forgotten would go first for ever."""
+    a, b = ids["a"], ids["b"]
+    tried = [Gap(a, STARS, DAY, "502", True), Gap(b, STARS, DAY, "gone", False)]
+    await store.write_gaps(tried, NOW)
+    for n, reason in enumerate((LEFT_OUT, PASSED_OVER, NO_NIGHT)):
+        unasked = [Gap(e, STARS, DAY, reason, True) for e in (a, b)]
+        assert await store.write_gaps(unasked, LATER + timedelta(hours=n)) == 2, "they stand open all the same"
+        assert await store.read_open_gaps(DAY, DAY) == tried
+        for slug in "ab":
+            (row,) = await store.read_gaps(slug)
+            assert (row.attempts, row.last_seen_at) == (1, NOW)
+    await store.write_gaps([Gap(a, STARS, DAY, "503", True)], LATER)
+    (row,) = await store.read_gaps("a")
+    assert (row.reason, row.attempts, row.last_seen_at) == ("503", 2, LATER)
+
+
+async def test_a_try_takes_the_place_of_not_having_been_asked(store: Store, ids: dict[str, int]) -> None:
+    for n in range(3):
+        await store.write_gaps([Gap(ids["a"], STARS, DAY, LEFT_OUT, True)], NOW + timedelta(hours=n))
+    (row,) = await store.read_gaps("a")
+    assert (row.reason, row.attempts, row.retry) == (LEFT_OUT, 0, True), "nobody tried"
+    assert (row.first_seen_at, row.last_seen_at) == (NOW, NOW + timedelta(hours=2))
+    await store.write_gaps([Gap(ids["a"], STARS, DAY, "gone", False)], NOW + timedelta(hours=3))
+    (row,) = await store.read_gaps("a")
+    assert (row.reason, row.attempts, row.retry) == ("gone", 1, False)
 
 
 def _block(entity_ids: list[int], days: int, value: float) -> Observations:

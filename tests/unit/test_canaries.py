@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from astrid.catalog import METRIC_BY_NAME, METRICS, Kind
 from astrid.models import Batch, Entity, Request, Response
 from astrid.pipeline.canaries import (
+    ABSENCE,
     CANARIES,
     CAPTURE,
     DAYS,
@@ -30,14 +31,17 @@ from astrid.pipeline.canaries import (
     Verdict,
     hold,
     judge,
+    keeps_out,
+    list_doubters,
     relative_difference,
 )
-from astrid.pipeline.inspection import list_violated, rhythm_of, watched_metrics
+from astrid.pipeline.inspection import count_sound_days, list_violated, rhythm_of, watched_metrics
 from astrid.simulators.npm import Npm
 from astrid.simulators.pypistats import PyPIStats
 from astrid.simulators.world import load_world
 from astrid.sources import SOURCES
-from astrid.store import CanaryRow
+from astrid.store import CanaryRow, KeptOut
+from astrid.store.canaries import Episode
 from tests.by_hand import ok, run
 from tests.synthetic_world import make_world
 
@@ -122,9 +126,78 @@ def test_half_a_feed_that_stands_still() -> None:
 
 
 def test_a_feed_that_has_been_still_for_longer_than_anyone_looks_stays_stale() -> None:
-    nothing = np.full((DAYS, N), np.nan, np.float32)
-    assert verdicts(replace(reading(nothing), was_stale=True))["freshness"].state == "violated"
-    assert {v.state for v in judge(reading(nothing))} == {"not judged"}
+    """A few series that lived on a little longer than the others do not end it, nor does their end."""
+    values = flow()
+    values[3:, 4:] = np.nan
+    values[10:] = np.nan
+    assert verdicts(reading(values))["freshness"].state == "violated"
+    values[:3] = np.nan
+    assert verdicts(replace(reading(values), was_stale=True))["freshness"].state == "violated"
+    assert verdicts(reading(values))["freshness"].state == "not judged"
+    values[:] = np.nan
+    assert verdicts(replace(reading(values), was_stale=True))["freshness"].state == "violated"
+    values[-3:, :4] = 100
+    assert verdicts(replace(reading(values), was_stale=True))["freshness"].state == "ok", "it speaks again"
+
+
+@pytest.mark.parametrize(
+    ("nights", "state"), [(0, "not asked"), (STALE_DAYS, "not judged"), (STALE_DAYS + 1, "violated")]
+)
+def test_a_source_that_never_said_anything(nights: int, state: str) -> None:
+    nothing = np.full((DAYS, 3), np.nan, np.float32)
+    asked = np.arange(DAYS) >= DAYS - nights
+    found = verdicts(Reading("npm", NIGHT, (replace(panel(nothing), asked=asked),)))
+    assert found["freshness"].state == state
+    assert {v.state for n, v in found.items() if n != "freshness"} == {"not asked" if not nights else "not judged"}
+
+
+def test_nights_that_did_not_ask_make_nobody_stale() -> None:
+    values = flow()
+    values[-30:] = np.nan
+    asked = np.ones(DAYS, bool)
+    asked[-29:-3] = False
+    found = verdicts(Reading("npm", NIGHT, (replace(panel(values), asked=asked),)))["freshness"]
+    assert (found.state, found.value) == ("ok", 1.0)
+    assert "that were asked for" in found.reason
+    asked[-9:] = True
+    broken = Reading("npm", NIGHT, (replace(panel(values), asked=asked),))
+    assert "freshness" in violated(broken)
+    asked[-1] = False
+    unasked = verdicts(replace(broken, panels=(replace(panel(values), asked=asked),), was_stale=True))
+    assert unasked["freshness"].state == unasked["truncation"].state == "not asked"
+
+
+def test_every_scored_metric_of_a_source_must_come() -> None:
+    """Stars come and forks have not for two months; or half of the forks do not."""
+    forks = stock(2)
+    forks[-60:] = np.nan
+    both = Reading("github", NIGHT, (panel(stock(), "stock"), Panel("github_forks", "stock", forks, forks)))
+    assert violated(both) == {"freshness"}
+    assert "github_forks" in verdicts(both)["freshness"].reason
+    forks = stock(2)
+    forks[-14:, : N // 2] = np.nan
+    both = Reading("github", NIGHT, (panel(stock(), "stock"), Panel("github_forks", "stock", forks, forks)))
+    assert violated(both) == {"truncation"}
+    assert "github_forks" in verdicts(both)["truncation"].reason
+
+
+def test_a_witness_that_falls_silent_rings_by_its_absence_alone() -> None:
+    gained = flow()
+    witness = Panel("github_stars_gained", "flow", gained, gained)
+    sound = Reading("github", NIGHT, (panel(stock(), "stock"),), also=(witness,))
+    assert violated(sound) == set()
+    gained[-7:] *= 0.01
+    assert violated(sound) == set(), "no level of it is judged here"
+    gained[-8:] = np.nan
+    assert violated(sound) == {"freshness"}
+
+
+def test_what_a_stand_in_states_is_no_sign_of_life() -> None:
+    own = flow()
+    own[-20:] = np.nan
+    filled = Reading("pypistats", NIGHT, (replace(panel(flow()), own=own),))
+    assert violated(filled) == {"freshness"}
+    assert verdicts(filled)["level"].state == "ok"
 
 
 def test_one_night_without_a_source_is_a_gap_and_breaks_nothing() -> None:
@@ -316,6 +389,78 @@ def test_the_second_metric_of_a_source_can_ring_too() -> None:
     assert "github_forks" in found.reason
 
 
+@pytest.mark.parametrize("factor", [0.2, 2.0])
+def test_levels_that_stay_torn_are_held_against_what_was_sound(factor: float) -> None:
+    values, sound = stock(), stock()
+    values[-20:] *= factor
+    sound[-20:] = np.nan
+    assert verdicts(reading(values, "stock", sound=sound))["level"].state == "ok", "nothing moves within the week"
+    standing = replace(reading(values, "stock", sound=sound), standing=frozenset({"level"}))
+    assert verdicts(standing)["level"].state == "violated"
+    assert "since they were sound" in verdicts(standing)["level"].reason
+    back = replace(reading(stock(), "stock", sound=sound), standing=frozenset({"level"}))
+    assert verdicts(back)["level"].state == "ok"
+
+
+def test_an_alarm_is_held_against_weeks_older_than_the_canaries_look_back() -> None:
+    values = flow() * np.float32(0.1)
+    nothing = np.full((20 * 7, N), np.nan, np.float32)
+    sound = np.concatenate([flow()[:70], nothing])
+    broken = Reading("pypistats", NIGHT, (panel(values, sound=sound),), standing=frozenset({"level"}))
+    assert verdicts(broken)["level"].value == pytest.approx(0.1, rel=0.3)
+    assert violated(broken) == {"level"}
+
+
+def test_an_alarm_does_not_end_for_want_of_evidence() -> None:
+    """Too few series, too few weeks, no answer, or one of two metrics gone: what rang rings on."""
+    names = frozenset({"type_mix", "level", "truncation"})
+    few = replace(reading(flow(columns=5)), standing=names)
+    assert violated(few) == names
+    assert verdicts(few)["level"].value is None
+    assert "nothing has refuted it" in verdicts(few)["level"].reason
+    assert violated(replace(reading(flow()), standing=names)) == set(), "sound weeks do end it"
+    unasked = replace(few, panels=(replace(few.panels[0], asked=np.zeros(DAYS, bool)),))
+    assert violated(unasked) == names - {"truncation"}, "who is not asked cuts nothing off"
+
+    forks = stock(2)
+    gone = forks.copy()
+    gone[-40:] = np.nan
+    both = Reading("github", NIGHT, (panel(stock(), "stock"), Panel("github_forks", "stock", gone, forks)))
+    assert verdicts(both)["level"].state == "ok"
+    assert verdicts(replace(both, standing=names))["level"].state == "violated"
+
+
+# The past
+
+
+def read_anew(factor: float, columns: int = 10, wrong: int = 10, days: int = DAYS) -> Reading:
+    before = flow(columns=columns, mean=40.0)
+    after = before.copy()
+    after[-days:, :wrong] = np.floor(after[-days:, :wrong] * factor)
+    return replace(reading(flow()), before=before, after=after)
+
+
+@pytest.mark.parametrize(
+    ("factor", "state"), [(1.0, "ok"), (0.9, "ok"), (1.2, "ok"), (0.7, "violated"), (1.4, "violated"), (0, "violated")]
+)
+def test_a_past_that_is_told_otherwise(factor: float, state: str) -> None:
+    found = verdicts(read_anew(factor))["rewrite"]
+    assert found.state == state
+    assert f"{factor:.2f} times" in found.reason or factor not in (0, 1)
+    assert found.first_day == NIGHT
+
+
+def test_a_few_pasts_or_a_few_days_that_change_are_no_matter() -> None:
+    assert verdicts(read_anew(0.1, wrong=2))["rewrite"].state == "ok"
+    assert verdicts(read_anew(0.1, wrong=3))["rewrite"].state == "violated"
+    assert verdicts(read_anew(0.1, days=50))["rewrite"].state == "ok", "most of its days are as they were"
+    assert verdicts(read_anew(0.1, days=70))["rewrite"].state == "violated"
+    assert verdicts(read_anew(0.1, columns=7, wrong=7))["rewrite"].state == "not judged"
+    empty = replace(reading(flow()), before=np.full((DAYS, 9), np.nan, np.float32), after=flow(columns=9))
+    assert verdicts(empty)["rewrite"].state == "not judged", "nothing stood before"
+    assert "rewrite" not in verdicts(reading(flow())), "who is never read anew has no such canary"
+
+
 def test_new_projects_are_no_shift() -> None:
     values = flow()
     values[: DAYS - 7, N // 2 :] = np.nan
@@ -336,6 +481,25 @@ def test_a_snapshot_that_is_taken_weekly_is_judged_like_one_of_every_night(seed:
     assert violated(reading(hold(stuck, 7), "stock")) == {"type_mix"}
     weekly[-16:] = np.nan
     assert "freshness" in violated(reading(hold(weekly, 7), "stock"))
+
+
+@pytest.mark.parametrize("missed", [3, 5, 8, 14])
+def test_missed_nights_cut_nothing_off_a_weekly_snapshot(missed: int) -> None:
+    """Nobody is asked for some nights; then who is overdue is. No night of the weeks after calls that a cut."""
+    days = DAYS + 40
+    rng = np.random.default_rng(3)
+    true = rng.integers(500, 5000, N) + rng.poisson(3, (days, N)).cumsum(axis=0)
+    values = np.full((days, N), np.nan, np.float32)
+    last = np.full(N, -99)
+    for day in range(days):
+        if not DAYS <= day < DAYS + missed:
+            due = ((np.arange(N) + day) % 7 == 0) | (day - last > 7)
+            values[day, due], last[due] = true[day, due], day
+    for night in range(DAYS + missed, days):
+        held = hold(values[night - DAYS + 1 : night + 1], 7)
+        asked = np.isfinite(values[night - DAYS + 1 : night + 1]).any(axis=1)
+        weekly = Reading("depsdev", NIGHT, (replace(panel(held, "stock"), asked=asked),))
+        assert violated(weekly) == set(), night - DAYS
 
 
 def test_a_nightly_snapshot_is_not_held() -> None:
@@ -418,6 +582,22 @@ def test_without_both_witnesses_nothing_is_judged() -> None:
     found = verdicts(two_witnesses(0.1, weeks=SERIES_MIN - 1))
     assert (found["capture"].state, found["history_vs_count"].state) == ("not judged", "not judged")
     assert verdicts(reading(stock(), "stock", "github"))["capture"].state == "not judged"
+
+
+def test_sound_weeks_end_what_the_weeks_before_are_full_of() -> None:
+    sound = two_witnesses(1.0, weeks=200)
+    weeks = np.repeat([0, 1, 2, 3], 50)
+    past = np.where(weeks > 0, 0.1, 1.0)
+    mended = replace(sound, history=sound.history * past, weeks=weeks)
+    assert violated(mended) == set()
+    assert "of the newest" in verdicts(mended)["capture"].reason
+    assert violated(replace(mended, weeks=weeks[::-1])) == {"capture", "history_vs_count"}
+    # Ten of the newest week are too few: the week before belongs to them.
+    few = np.where(np.arange(200) < 10, 0, weeks + 1)
+    assert violated(replace(mended, weeks=few)) == set()
+    assert violated(replace(mended, history=sound.history * np.where(few > 0, 0.1, 1.0), weeks=few)) == {
+        "capture", "history_vs_count",
+    }  # fmt: skip
 
 
 def test_a_second_count() -> None:
@@ -505,9 +685,35 @@ def test_no_panel_breaks_a_canary(values: Floats, kind: Kind, source: str) -> No
         assert verdict.first_day <= NIGHT
 
 
+def test_what_a_violation_keeps_out() -> None:
+    assert list_doubters("pypi_downloads") == ["type_mix", "points_per_story", "level", "rewrite"]
+    assert list_doubters("github_stars") == list_doubters("pypi_downloads"), "two witnesses differ on the gains alone"
+    assert set(list_doubters("github_stars_gained")) - set(list_doubters("github_stars")) == {
+        "capture", "history_vs_count",
+    }  # fmt: skip
+    assert keeps_out("second_count", "depsdev_stars")
+    assert not keeps_out("second_count", "depsdev_releases")
+    assert not keeps_out("freshness", "github_stars")
+    assert set(CANARIES) >= ABSENCE
+
+
+def test_the_weeks_of_a_baseline_are_sound_ones() -> None:
+    def since(first: int, last: int) -> KeptOut:
+        days = [NIGHT - timedelta(days=n) for n in (first, last)]
+        return KeptOut((Episode(1, 2, 3, *days),))
+
+    assert count_sound_days(KeptOut(), NIGHT) == DAYS
+    assert count_sound_days(since(300, 260), NIGHT) == DAYS, "longer ago than it looks back"
+    assert count_sound_days(since(13, 7), NIGHT) == DAYS + 7
+    assert count_sound_days(since(14, 13), NIGHT) == DAYS + 14
+    assert count_sound_days(since(6, 0), NIGHT) == DAYS, "the judged week is none of them"
+    assert count_sound_days(since(206, 0), NIGHT) == DAYS + 203
+
+
 def test_an_empty_universe() -> None:
     empty = reading(np.empty((DAYS, 0), np.float32))
     assert {v.state for v in judge(empty)} == {"not judged"}
+    assert {v.state for v in judge(replace(empty, was_stale=True))} == {"not judged"}
 
 
 def test_violations_are_said_by_source() -> None:

@@ -142,6 +142,53 @@ class TestReact:
         assert lost_days(batch, "x") == ()
 
 
+class TestAskingAgain:
+    """npm states a day twice, with different counts: a doubtful gap. The second answer may be sound."""
+
+    DAYS = (date(2026, 3, 1), date(2026, 3, 2))
+    BATCH = Batch("npm", "scoped", DAYS[1], *DAYS, (Entity(1, "a", "@x/a"), Entity(2, "b", "@x/b")))
+
+    def answers(self, *of_a: list[int] | int) -> tuple[Callable[[Request], Response], list[str]]:
+        """Play npm: @x/b is sound, @x/a answers in turn with counts of the second day, or a status."""
+        asked: list[str] = []
+        turns = iter(of_a)
+
+        def answer(request: Request) -> Response:
+            name = "@x/a" if "a" in request.path.rpartition("/")[2] else "@x/b"
+            asked.append(name)
+            counts = next(turns) if name == "@x/a" else [8]
+            if isinstance(counts, int):
+                return Response(counts, {}, b"")
+            rows = [{"day": "2026-03-01", "downloads": 5}]
+            rows += [{"day": "2026-03-02", "downloads": n} for n in counts]
+            body = {"package": name, "start": "2026-02-22", "end": "2026-03-02", "downloads": rows}
+            return Response(200, {}, json.dumps(body).encode())
+
+        return answer, asked
+
+    async def handle(self, answer: Callable[[Request], Response]) -> Done:
+        outcome = await handle_batch(self.BATCH, fetch_of(answer), lambda: NIGHT)
+        assert isinstance(outcome, Done)
+        return outcome
+
+    async def test_whom_nonsense_was_told_of_is_asked_about_once_more(self) -> None:
+        answer, asked = self.answers([7, 9], [7])
+        done = await self.handle(answer)
+        assert asked == ["@x/a", "@x/b", "@x/a"]
+        assert done.requests == 3
+        values = zip(done.observations.entity_id.tolist(), done.observations.value.tolist(), strict=True)
+        assert sorted(values) == [(1, 5.0), (1, 7.0), (2, 5.0), (2, 8.0)]
+        assert not done.observations.gaps
+
+    @pytest.mark.parametrize("second", [[6, 8], 502])
+    async def test_what_is_doubtful_twice_is_a_gap(self, second: list[int] | int) -> None:
+        answer, asked = self.answers([7, 9], second, [1])
+        done = await self.handle(answer)
+        assert asked == ["@x/a", "@x/b", "@x/a"]
+        assert len(done.observations) == 3
+        assert [(g.entity_id, g.day) for g in done.observations.gaps] == [(1, self.DAYS[1])]
+
+
 class TestSnapshots:
     @pytest.mark.parametrize(
         ("moments", "asked", "late"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from astrid.models import Story
 from astrid.watchlist import Project, StoryMatcher, load_watchlist
-from astrid.watchlist.matching import strip_url
+from astrid.watchlist.matching import LONGEST_URL, strip_url
 
 BLANK = Project("x", "X", "agents", None, (), (), (), (), (), (), (), {})
 MATCHER = StoryMatcher(
@@ -80,6 +80,8 @@ class TestUrls:
             "https://notollama.com",
             "https://ollama.com.example.org/",
             "https://ollama.com@example.org/",
+            "https://example.org/https://ollama.com/",
+            "example.org/https://ollama.com/",
         ],
     )
     def test_false_friends(self, url: str) -> None:
@@ -94,6 +96,50 @@ class TestUrls:
             replace(BLANK, slug="inner", hn_urls=("example.com/inner",)),
         ]
         assert StoryMatcher(projects).match(story(url="https://example.com/inner/x")) == ("inner", "outer")
+
+    @pytest.mark.parametrize("depth", [1, 2, 3, 10, 990, 5_000, 300_000])
+    def test_the_work_for_a_url_does_not_grow_with_its_depth(self, depth: int) -> None:
+        """Counted, not timed: how often a prefix is looked up, and of how many characters in all."""
+
+        class Counting(dict[str, list[str]]):
+            def __init__(self, rules: dict[str, list[str]]) -> None:
+                super().__init__(rules)
+                self.looked_up: list[str] = []
+
+            def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+                self.looked_up.append(key)
+                return super().get(key, default)
+
+        matcher = StoryMatcher(
+            [
+                replace(BLANK, slug="site", hn_urls=("h.example",)),
+                replace(BLANK, slug="deepest", hn_urls=("h.example/a/a/b",)),
+            ]
+        )
+        rules = Counting(matcher._by_url)
+        matcher._by_url = rules  # type: ignore[assignment]
+        url = "https://h.example/" + "a/" * depth
+        assert matcher.match(story(url=url)) == (("site",) if len(url) <= LONGEST_URL else ())
+        deepest = "h.example/a/a/b"
+        assert len(rules.looked_up) <= deepest.count("/") + 1
+        assert sum(map(len, rules.looked_up)) <= 4 * len(deepest)
+
+    def test_a_url_that_is_too_long_is_nobodys_and_the_title_still_counts(self) -> None:
+        base = "https://ollama.com/"
+        longest = base + "x" * (LONGEST_URL - len(base))
+        assert MATCHER.match(story("Dify", longest)) == ("ollama", "dify")
+        assert MATCHER.match(story("Dify", longest + "x")) == ("dify",)
+
+    @given(st.lists(st.sampled_from("abc"), max_size=6), st.lists(st.lists(st.sampled_from("abc"), max_size=4)))
+    def test_it_finds_every_rule_that_is_a_prefix_the_longest_first(
+        self, path: list[str], rules: list[list[str]]
+    ) -> None:
+        urls = ["/".join(["h.example", *rule]) for rule in rules]
+        matcher = StoryMatcher([replace(BLANK, slug=f"{n}", hn_urls=(u,)) for n, u in enumerate(urls)])
+        page = "/".join(["h.example", *path])
+        wanted = [n for n, u in enumerate(urls) if f"{page}/".startswith(f"{u}/")]
+        wanted.sort(key=lambda n: (-len(urls[n]), n))
+        assert matcher.match(story(url=f"https://{page}")) == tuple(str(n) for n in wanted)
 
     @given(st.text(max_size=80))
     @example("https://a@b:80//c//?d")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import orjson
 import pytest
@@ -48,6 +50,18 @@ SQL = Request(
     "/",
     (("user", "demo"),),
     content=b"SELECT count() FROM pypi.pypi_downloads_per_day FORMAT JSONEachRow",
+)
+ROWS = replace(
+    SQL,
+    content=b"SELECT project, date, sum(count) AS n FROM pypi.pypi_downloads_per_day WHERE project = 'alpha' "
+    b"GROUP BY project, date ORDER BY date LIMIT 9 FORMAT JSONEachRow",
+)
+IMAGE = Request("dockerhub", "GET", "/v2/repositories/a/b/")
+PROJECTS = Request(
+    "depsdev",
+    "POST",
+    "/v3alpha/projectbatch",
+    json={"requests": [{"projectKey": {"id": f"github.com/owner{n}/repo.{n}"}} for n in range(3)]},
 )
 RANGE = Request("npm", "GET", f"/downloads/range/{NIGHT - timedelta(days=9)}:{NIGHT}/openai,n8n")
 MODELS = Request("huggingface", "GET", "/api/models", (("limit", "5"), ("sort", "downloads"), ("direction", "-1")))
@@ -180,6 +194,12 @@ class TestKinds:
         assert (shown - NOW, told - shown) == (timedelta(seconds=-600), timedelta(seconds=60))
         assert exchange(simulation, HISTORY, NOW + timedelta(seconds=60)).response.status != 403
 
+    @pytest.mark.parametrize(("name", "shown"), [("clock_skew", "05:10:00"), ("clock_slow", "04:50:00")])
+    def test_a_failure_tells_its_time_by_the_clock_that_the_answer_shows(self, name: str, shown: str) -> None:
+        scenario = replace(SCENARIOS["bad_gateway_json"], probability=1.0, skew_s=SCENARIOS[name].skew_s)
+        message = exchange(simulate(scenario), NODES).response.json()["errors"][0]["message"]
+        assert f"T{shown}+00:00" in message
+
     def test_a_bomb_unpacks_to_more_than_the_client_takes(self) -> None:
         answer, _ = hit("gzip_bomb", HISTORY)
         assert answer.response.headers["content-encoding"] == "gzip"
@@ -209,12 +229,117 @@ class TestKinds:
         assert 'page=2>; rel="next"' in sound.headers["link"]
         assert 'page=1>; rel="next"' in answer.response.headers["link"]
 
+    def test_paging_of_deps_dev_leads_back_to_its_first_page(self) -> None:
+        answer, sound = hit("endless_paging", PROJECTS)
+        token = answer.response.json()["nextPageToken"]
+        assert "nextPageToken" not in sound.json()
+        again = replace(PROJECTS, json={**PROJECTS.json, "pageToken": token})
+        assert exchange(simulate(SCENARIOS["calm"]), again).response.json() == sound.json()
+
+    @pytest.mark.parametrize("request_", [PACKAGE, ROWS, RANGE, MODELS, IMAGE, PROJECTS])
+    def test_the_page_of_a_proxy_is_nobodys_verdict(self, request_: Request) -> None:
+        answer, _ = hit("proxy_not_found", request_)
+        assert (answer.response.status, answer.response.headers["content-type"]) == (404, "text/html")
+        with pytest.raises(Malformed):
+            answer.response.json()
+
+    @pytest.mark.parametrize(
+        ("kind", "request_", "wait"),
+        [
+            ("pypi_too_many", PACKAGE, None),
+            ("depsdev_too_many", PROJECTS, "60"),
+            ("dockerhub_too_many", IMAGE, "60"),
+        ],
+    )
+    def test_who_does_not_wait_is_convicted(self, kind: str, request_: Request, wait: str | None) -> None:
+        simulation = simulate(replace(SCENARIOS[kind], probability=1.0))
+        refused = exchange(simulation, request_).response
+        assert (refused.status, refused.headers.get("retry-after")) == (429, wait)
+        limits = simulation.upstreams[request_.upstream].limits
+        assert exchange(simulation, request_, NOW + timedelta(seconds=59)).response.status == 429
+        assert limits.convictions() == 1
+        exchange(simulation, request_, NOW + timedelta(seconds=60))
+        assert limits.convictions() == 1
+
+    @pytest.mark.parametrize(
+        ("kind", "request_", "names"),
+        [
+            ("pypi_bad_counts", PACKAGE, {"downloads"}),
+            ("clickhouse_bad_counts", ROWS, {"n"}),
+            ("depsdev_bad_counts", PROJECTS, {"starsCount", "forksCount"}),
+            ("dockerhub_bad_counts", IMAGE, {"pull_count", "star_count"}),
+        ],
+    )
+    def test_counts_of_all_kinds_are_spoilt(self, kind: str, request_: Request, names: set[str]) -> None:
+        spoilt = []
+        for seed in range(30):
+            scenario = replace(SCENARIOS[kind], probability=1.0, seed=seed)
+            body = exchange(simulate(scenario), request_).response.body
+            for line in body.splitlines():
+                spoilt += [v for k, v in _pairs(orjson.loads(line)) if k in names and v not in GOOD]
+        assert {type(v).__name__ for v in spoilt} >= {"NoneType", "int", "str", "float", "bool", "dict", "list"}
+
     def test_endpoint_spammed_strikes_only_the_history(self) -> None:
         answer, _ = hit("endpoint_spammed", HISTORY)
         assert answer.response.status == 422
         assert b"spammed" in answer.response.body
+        assert "retry-after" not in answer.response.headers
         untouched, sound = hit("endpoint_spammed", NODES)
         assert (untouched.fault, untouched.response.body) == (None, sound.body)
+
+    def test_endpoint_spammed_demands_a_minute_each_time(self) -> None:
+        simulation = simulate(replace(SCENARIOS["endpoint_spammed"], probability=1.0))
+        limits = simulation.upstreams["github"].limits
+        for minute in range(4):
+            assert exchange(simulation, HISTORY, NOW + timedelta(minutes=minute)).response.status == 422
+        assert limits.convictions() == 0
+        assert exchange(simulation, NODES, NOW + timedelta(minutes=3, seconds=59)).response.status == 403
+        (books,) = limits.report()["tokens"].values()
+        assert books["convictions"]["reasons"] == {"wait_ignored": 1}
+
+    @pytest.mark.parametrize("kind", [k for k in FAULTS if k.startswith("secondary_limit") and k.endswith("_bare")])
+    @pytest.mark.parametrize(("longer", "convicted"), [(1, 2), (2, 0)])
+    def test_repeated_refusals_without_a_time_demand_ever_longer_waits(
+        self, kind: str, longer: int, convicted: int
+    ) -> None:
+        simulation = simulate(replace(SCENARIOS[kind], probability=1.0))
+        moment, wait_s = NOW, 60
+        for _ in range(5):
+            answer = exchange(simulation, NODES, moment)
+            assert b"secondary rate limit" in answer.response.body
+            moment, wait_s = moment + timedelta(seconds=wait_s), wait_s * longer
+        assert simulation.upstreams["github"].limits.convictions() == convicted
+
+    @pytest.mark.parametrize("sound", [REPOSITORY, replace(REPOSITORY, path="/repositories/9")])
+    def test_a_sound_answer_ends_the_longer_waits_and_a_refusal_with_a_time_does_not(self, sound: Request) -> None:
+        bare = replace(SCENARIOS["secondary_limit_bare"], probability=1.0)
+        simulation = simulate(bare)
+        github = simulation.upstreams["github"]
+        exchange(simulation, NODES, NOW)
+        github.scenario = replace(SCENARIOS["secondary_limit"], probability=1.0)
+        assert exchange(simulation, NODES, NOW + timedelta(seconds=60)).response.headers["retry-after"] == "60"
+        github.scenario = bare
+        exchange(simulation, NODES, NOW + timedelta(seconds=120))
+        waiting = exchange(simulation, NODES, NOW + timedelta(seconds=239)).response
+        assert waiting.headers["retry-after"] == "1"
+        github.scenario = SCENARIOS["calm"]
+        exchange(simulation, sound, NOW + timedelta(seconds=240))
+        github.scenario = bare
+        exchange(simulation, NODES, NOW + timedelta(seconds=241))
+        exchange(simulation, NODES, NOW + timedelta(seconds=301))
+        assert github.limits.convictions() == 1
+
+    def test_faults_leave_lists_and_searches_readable(self) -> None:
+        paths = ("/releases", "/events", "")
+        requests = [replace(REPOSITORY, path=f"/repositories/1005{below}") for below in paths]
+        requests += [replace(REPOSITORY, path="/events")]
+        requests += [replace(REPOSITORY, path="/search/repositories", params=(("q", "repo"),))]
+        for kind in ("github_bad_counts", "github_doubled_rows", "endless_paging", "resource_limits"):
+            for request in requests:
+                answer, sound = hit(kind, request)
+                assert type(answer.response.json()) is type(sound.json())
+        spoilt = hit("github_bad_counts", requests[-1])[0].response.json()["items"]
+        assert [as_count(item["stargazers_count"]) is None for item in spoilt[:2]] == [True, False]
 
     def test_slow_and_cut(self) -> None:
         slow, sound = hit("slow", NODES)
@@ -247,7 +372,7 @@ class TestKinds:
     def test_every_kind_strikes_something_and_is_counted(self) -> None:
         for kind in FAULTS:
             simulation = simulate(replace(SCENARIOS[kind], probability=1.0))
-            for request in (NODES, HISTORY, STORIES, PACKAGE, MONTH, SQL, RANGE, MODELS):
+            for request in (NODES, HISTORY, STORIES, PACKAGE, MONTH, ROWS, RANGE, MODELS, IMAGE, PROJECTS):
                 exchange(simulation, request)
             books = simulation.report()["upstreams"].values()
             assert {f for b in books for f in b["faults"]} == {kind}
@@ -258,11 +383,49 @@ class TestKinds:
         assert exchange(simulation, missing).response.status == 404
 
 
+class _Good:
+    """What a source may take for a count."""
+
+    def __contains__(self, value: object) -> bool:
+        counted = int(value) if isinstance(value, str) and value.isdigit() else value
+        return isinstance(counted, int) and not isinstance(counted, bool) and 0 <= counted < 10**12
+
+
+GOOD = _Good()
+
+
+def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _pairs(part)
+    yield from value.items() if isinstance(value, dict) else ()
+
+
 class TestNames:
     def test_every_fault_is_a_scenario(self) -> None:
         assert set(FAULTS) <= set(SCENARIOS)
         assert {"calm", "faults", "dead_token", "renamed", "gone", "reoccupied"} <= set(SCENARIOS)
         assert all(name == scenario.name and scenario.summary for name, scenario in SCENARIOS.items())
+
+    def test_everything_that_github_must_be_able_to_do_has_a_name(self) -> None:
+        secondary = {f"secondary_limit{kind}{bare}" for kind in ("", "_200", "_429") for bare in ("", "_bare")}
+        limits = {*secondary, "secondary_limit_storm", "too_many_http_date", "endpoint_spammed", "small_quota"}
+        failures = {"bad_gateway_json", "bad_gateway_html", "resource_limits", "slow", "truncated_body"}
+        identity = {"renamed", "reoccupied", "private", "gone", "archived", "empty", "dead_token", "suspended_token"}
+        stars = {"purged", "late_week", "early_star", "ancient", "incomplete_search"}
+        clocks = {"short_windows", "clock_skew", "clock_slow"}
+        for name in (*limits, *failures, *identity, *stars, *clocks, "one_user", "app_token"):
+            assert load_scenario(name) != replace(SCENARIOS["calm"], name=name, summary=load_scenario(name).summary)
+
+    def test_in_a_storm_waits_grow_and_end(self) -> None:
+        simulation = simulate(SCENARIOS["secondary_limit_storm"])
+        github, moment, waits, wait_s = simulation.upstreams["github"], NOW, [], 60
+        for _ in range(100):
+            limited = b"secondary rate limit" in exchange(simulation, NODES, moment).response.body
+            waits.append(wait_s if limited else 0)
+            moment += timedelta(seconds=waits[-1] or 1)
+            wait_s = min(3600, wait_s * 2) if limited else 60
+        assert github.limits.convictions() == 0
+        assert {0, 60, 120, 240} <= set(waits)
 
     def test_unknown_name_is_refused_with_the_nearest(self) -> None:
         assert load_scenario("faults") is SCENARIOS["faults"]

@@ -9,6 +9,7 @@ import io
 import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,11 @@ class TestFirebase:
             answer = ask(firebase, absent, night=NIGHT - timedelta(days=3))
             assert (answer.status, answer.body) == (200, b"null")
         newest = ask(firebase, "/v0/maxitem.json").json()
-        assert newest == 5039 + UNREADABLE
+        assert newest == 5039 + 9 * 60 + UNREADABLE, "from 20:00 on a comment a minute"
         assert ask(firebase, f"/v0/item/{newest}.json").body == b"null"
+        shown = [ask(firebase, f"/v0/item/{n}.json").json() for n in range(5040, newest - UNREADABLE + 1)]
+        assert {item["type"] for item in shown if item} <= {"comment", "job", "story"}
+        assert max(item["time"] for item in shown if item) > NOW.timestamp() - 600
         assert ask(firebase, "/v0/maxitem.json", night=NIGHT - timedelta(days=1)).json() < 5039
         assert ask(firebase, "/v0/unknown").status == 401
 
@@ -179,6 +183,54 @@ class TestFirebase:
             hit["created_at_i"],
         )
         assert (item["by"], item["title"]) == (hit["author"], hit["title"])
+
+    @pytest.mark.parametrize("name", ["calm", "hn_crowded", "hn_bursts", "hn_bad_points", "hn_newer_form"])
+    def test_both_hosts_have_the_same_stories_of_a_day_whatever_a_scenario_adds(self, name: str) -> None:
+        spread = tuple(replace(s, story_id=9_000_000 + 450 * n) for n, s in enumerate(make_stories(40)))
+        world = make_world(stories=spread)
+        scenario = replace(SCENARIOS[name], hn_bad_points=10 * SCENARIOS[name].hn_bad_points)
+        algolia, firebase = Algolia(world, scenario=scenario), Firebase(world, scenario=scenario)
+        noon = int((NOW - timedelta(hours=17)).timestamp())
+        filters = f"created_at_i>={noon - 5_400},created_at_i<{noon}"
+        found = search(algolia, numericFilters=filters, hitsPerPage="1000")
+        numbers = range(9_000_000 + 28 * 450, 9_000_000 + 33 * 450)
+        items = [i for i in (ask(firebase, f"/v0/item/{n}.json").json() for n in numbers) if i and i["type"] == "story"]
+        inside = [i for i in items if noon - 5_400 <= i["time"] < noon and not i.get("dead") and not i.get("deleted")]
+        hits = {
+            (int(h["objectID"]), h["created_at_i"], h["title"], h.get("url"), h.get("points")) for h in found["hits"]
+        }
+        assert hits == {(i["id"], i["time"], i["title"], i.get("url"), i["score"]) for i in inside}
+        assert len(hits) == found["nbHits"]
+        assert (len(hits) > 100) == bool(scenario.hn_crowd)
+        assert {h["created_at_i"] % 2_700 for h in found["hits"]} == {0} or not scenario.hn_burst_s
+
+    def test_a_crowd_is_the_same_at_every_look_and_no_days_are_mixed_up(self) -> None:
+        spread = tuple(replace(s, story_id=9_000_000 + 450 * n) for n, s in enumerate(make_stories(100, step_s=86_400)))
+        algolia = Algolia(make_world(stories=spread), scenario=SCENARIOS["hn_crowded"])
+        first = int(make_stories(100, step_s=86_400)[0].created_at.timestamp())
+
+        def count(days: range) -> list[int]:
+            windows = [(first + n * 86_400, first + (n + 1) * 86_400) for n in days]
+            return [search(algolia, numericFilters=f"created_at_i>={a},created_at_i<{b}")["nbHits"] for a, b in windows]
+
+        each = count(range(80))
+        assert each == count(range(80)), "more days than are kept"
+        total = search(algolia, numericFilters=f"created_at_i>={first},created_at_i<{first + 80 * 86_400}")["nbHits"]
+        assert total == sum(each) == 80 + 80 * 450 // 3 - sum((9_000_000 + 450 * n) % 3 == 0 for n in range(80))
+
+    def test_the_newer_form_only_adds_and_leaves_out_what_is_null(self) -> None:
+        newer = search(Algolia(make_world(), scenario=SCENARIOS["hn_newer_form"]), hitsPerPage="1000")
+        older = search(Algolia(make_world()), hitsPerPage="1000")
+        assert {k: v for k, v in newer.items() if k in older and k != "hits"} == {
+            k: v for k, v in older.items() if k != "hits"
+        }
+        assert newer["exhaustiveNbHits"] is newer["exhaustive"]["nbHits"] is True
+        for new, old in zip(newer["hits"], older["hits"], strict=True):
+            assert new["story_id"] == int(new["objectID"])
+            added = {"story_id", "updated_at", "children"}
+            assert {k: v for k, v in new.items() if k not in added} == {
+                k: v for k, v in old.items() if k not in added and v is not None
+            }
 
     @needs_samples
     def test_recorded_keys(self) -> None:
@@ -224,6 +276,33 @@ class TestPyPIStats:
         assert ask(upstream, "/api/packages/alpha/recent", (("period", "week"),)).json()["data"] == {"last_week": 2429}
         assert ask(upstream, "/api/packages/alpha/recent", (("period", "year"),)).status == 404
 
+    def test_counts_that_are_split_and_an_unknown_package_without_data(self) -> None:
+        for kind in ("python_major", "python_minor", "system"):
+            upstream = PyPIStats(make_world())
+            body = ask(upstream, f"/api/packages/alpha/{kind}").json()
+            assert body["type"] == f"{kind}_downloads"
+            rows = [(row["category"], row["date"]) for row in body["data"]]
+            assert rows == sorted(rows)
+            of_night = [row["downloads"] for row in body["data"] if row["date"] == NIGHT.isoformat()]
+            assert abs(sum(of_night) - 350) <= len(of_night)
+            for package in ("unknown", "Alpha"):
+                answer = ask(upstream, f"/api/packages/{package}/{kind}")
+                assert (answer.status, answer.json()["data"], answer.json()["package"]) == (200, [], package)
+        linux = ask(PyPIStats(make_world()), "/api/packages/alpha/system", (("os", "Linux"),)).json()["data"]
+        assert {row["category"] for row in linux} == {"Linux"}
+
+    def test_a_feed_that_stands_still_as_a_whole_and_catches_up(self) -> None:
+        ends = []
+        for n in range(29):
+            night = FIRST_DAY + timedelta(days=200 + n)
+            site = PyPIStats(make_world(), scenario=SCENARIOS["pypi_stalls"])
+            last = ask(site, "/api/packages/alpha/overall", night=night).json()["data"][-1]["date"]
+            assert last == site.newest_day(night).isoformat()
+            assert ask(site, "/api/packages/alpha/recent", night=night).json()["data"]["last_day"] > 0
+            ends.append((night - date.fromisoformat(last)).days)
+        assert sorted(set(ends)) == list(range(14))
+        assert all(later in (sooner + 1, 0) for sooner, later in pairwise(ends))
+
     @pytest.mark.parametrize("package", ["unknown", "Alpha"])
     def test_unknown_or_wrong_case_is_the_text_404(self, package: str) -> None:
         answer = ask(PyPIStats(make_world()), f"/api/packages/{package}/overall")
@@ -250,6 +329,10 @@ class TestPyPIStats:
         assert list(ours) == list(recorded)
         assert list(ours["data"][0]) == list(recorded["data"][0])
         assert ours["type"] == recorded["type"]
+        recorded = json.loads((SAMPLES / "pypistats/system_csv-diff.json").read_bytes())
+        ours = ask(PyPIStats(make_world()), "/api/packages/alpha/system").json()
+        assert (sorted(ours), ours["type"]) == (sorted(recorded), recorded["type"])
+        assert {row["category"] for row in recorded["data"]} <= {row["category"] for row in ours["data"]}
 
 
 ROWS = "SELECT project, date, sum(count) AS downloads FROM pypi.pypi_downloads_per_day"
@@ -304,6 +387,15 @@ class TestClickHouse:
         world = type(world)(**{**_fields(world), "packages": many, "downloads": np.ones((10, DAYS), dtype=np.int64)})
         text = f"{ROWS} GROUP BY project, date ORDER BY project, date LIMIT 5000 FORMAT JSONEachRow"
         assert len(lines(sql(text, upstream=ClickHouse(world)))) == 1000
+
+    def test_silent_cut_at_the_scenarios_rows(self) -> None:
+        cut = ClickHouse(make_world(), scenario=SCENARIOS["clickhouse_cut"])
+        text = f"{ROWS} {self.where} GROUP BY project, date ORDER BY project, date LIMIT 500 FORMAT JSONEachRow"
+        assert lines(sql(text, upstream=cut)) == lines(sql(text)), "few rows are whole"
+        text = f"{ROWS} GROUP BY project, date ORDER BY project, date LIMIT 500 FORMAT JSONEachRow"
+        assert lines(sql(text, upstream=cut)) == lines(sql(text))[:20]
+        count = "SELECT count() AS n FROM pypi.pypi_downloads_per_day FORMAT JSONEachRow"
+        assert lines(sql(count, upstream=cut)) == lines(sql(count))
 
     def test_nothing_after_the_night(self) -> None:
         text = f"{ROWS} WHERE project = 'alpha' GROUP BY project, date ORDER BY date FORMAT JSONEachRow"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +291,15 @@ class TestRest:
 
     @pytest.mark.parametrize(
         "path",
-        ["/repos/owner1/none", "/repos/owner1/repo.1/", "/repositories/9", "/repos/owner1/Repo.1/stargazers", "/x"],
+        [
+            "/repos/owner1/none",
+            "/repos/owner1/repo.1/",
+            "/repositories/9",
+            "/repositories/" + "9" * 5000,
+            "/repositories/" + "9" * 18,
+            "/repos/owner1/Repo.1/stargazers",
+            "/x",
+        ],
     )
     def test_not_found(self, path: str) -> None:
         answer = get(make_github(), path)
@@ -366,6 +375,9 @@ class TestHistory:
         assert get(github, path, [("page", "90")]).json() == []
         assert 'rel="next"' not in get(github, path, [("page", "90")]).headers.get("link", "")
         assert get(github, path, [("page", "101")]).status == 422
+        first = get(github, path).json()
+        for nonsense in ("9" * 5000, "-1", "1.5", "x", "", "٣"):
+            assert get(github, path, [("page", nonsense), ("per_page", nonsense)]).json() == first
 
     def test_weeks_that_the_world_does_not_know_are_not_served_as_zeros(self) -> None:
         world = make_world()
@@ -535,10 +547,36 @@ class TestIdentityScenarios:
         later = get(short, "/repositories/1000", now=NOW + timedelta(seconds=120))
         assert later.headers["x-ratelimit-used"] == "1"
 
-    def test_clock_skew(self) -> None:
-        answer = get(make_github(SCENARIOS["clock_skew"]), "/repositories/1000")
-        assert answer.headers["date"] == "Wed, 01 Apr 2026 05:10:00 GMT"
-        assert int(answer.headers["x-ratelimit-reset"]) == NOW.timestamp() + 3600
+    @pytest.mark.parametrize(("name", "ahead_s"), [("clock_skew", 600), ("clock_slow", -600)])
+    def test_one_clock_is_wrong_everywhere(self, name: str, ahead_s: int) -> None:
+        github = make_github(SCENARIOS[name])
+        shown = NOW + timedelta(seconds=ahead_s)
+        answer = get(github, "/repositories/1000")
+        assert parsedate_to_datetime(answer.headers["date"]) == shown
+        reset_s = int(answer.headers["x-ratelimit-reset"])
+        assert reset_s == (shown + timedelta(hours=1)).timestamp()
+        told = graphql(github, COUNTS, {"ids": [f"R_node{GAP}"]})
+        assert parsedate_to_datetime(told.headers["date"]) == shown
+        reset_at = datetime.fromisoformat(told.json()["data"]["rateLimit"]["resetAt"])
+        assert reset_at.timestamp() == int(told.headers["x-ratelimit-reset"]) == reset_s
+        assert f"on {shown.isoformat()}" in told.json()["errors"][0]["message"]
+        overview = get(github, "/rate_limit").json()
+        assert {row["reset"] for n, row in overview["resources"].items() if n != "search"} == {reset_s}
+        assert overview["resources"]["search"]["reset"] == (shown + timedelta(minutes=1)).timestamp()
+
+    def test_a_wrong_clock_moves_no_window(self) -> None:
+        quotas = replace(QUOTAS, core=Window("core", 1, 3600.0))
+        for name in ("clock_skew", "clock_slow"):
+            github = make_github(SCENARIOS[name], quotas)
+            moments = [NOW, NOW + timedelta(seconds=3599), NOW + timedelta(seconds=3600)]
+            statuses = [get(github, "/repositories/1000", now=now).status for now in moments]
+            assert (statuses[0], statuses[1] in (403, 429), statuses[2]) == (200, True, 200)
+
+    @pytest.mark.parametrize("fates", [{"dead_tokens": 3}, {"suspended_tokens": 3}])
+    def test_refusals_show_the_wrong_clock_too(self, fates: dict[str, int]) -> None:
+        github = make_github(replace(SCENARIOS["clock_slow"], **fates))  # type: ignore[arg-type]
+        answer = get(github, "/repositories/1000")
+        assert parsedate_to_datetime(answer.headers["date"]) == NOW - timedelta(seconds=600)
 
     def test_dead_token(self) -> None:
         github = GitHub(make_world(), users_of(["x", "y"]), scenario=SCENARIOS["dead_token"])
@@ -560,9 +598,23 @@ class TestLimits:
         assert (answer.status, answer.json()["message"]) == (401, "Bad credentials")
         assert graphql(github, COUNTS, {"ids": []}, token="stolen").status == 401
         assert graphql(github, COUNTS, {"ids": []}, token=None).status == 401
+        assert github.limits.report()["points"] == {}
         anonymous = get(github, "/repositories/1000", token=None)
         assert (anonymous.status, anonymous.headers["x-ratelimit-limit"]) == (200, "60")
+        assert anonymous.headers["x-ratelimit-used"] == "1"
         assert "stolen" not in json.dumps(github.limits.report())
+
+    def test_a_401_tells_of_the_address_and_not_of_the_user(self) -> None:
+        github = make_github()
+        sound = get(github, "/repositories/1000").headers
+        later = NOW + timedelta(minutes=7)
+        answers = [get(github, "/repositories/1000", token="stolen", now=later)]
+        answers += [graphql(github, COUNTS, {"ids": []}, token=token, now=later) for token in ("stolen", None)]
+        for answer in answers:
+            told = {k.removeprefix("x-ratelimit-"): v for k, v in answer.headers.items() if "ratelimit" in k}
+            reset = str(int(later.timestamp()) + 3600)
+            assert told == {"limit": "60", "remaining": "60", "used": "0", "resource": "core", "reset": reset}
+            assert told["reset"] != sound["x-ratelimit-reset"]
 
     def test_core_runs_out_and_comes_back(self) -> None:
         github = make_github(quotas=self.small)
@@ -609,6 +661,13 @@ class TestLimits:
         assert get(github, "/repositories/1000", now=NOW + timedelta(seconds=60)).status == 200
         (books,) = github.limits.report()["tokens"].values()
         assert books["convictions"]["reasons"] == {"over_limit": 1, "wait_ignored": 1}
+
+    def test_a_limit_that_names_its_time_does_not_end_longer_waits(self) -> None:
+        scenario = replace(SCENARIOS["secondary_limit_bare"], probability=1.0)
+        github = make_github(scenario, replace(QUOTAS, rest_minute=Window("rest_minute", 1, 300.0)))
+        moments = [NOW + timedelta(seconds=s) for s in (0, 60, 300, 301)]
+        waits = [get(github, "/repositories/1000", now=now).headers.get("retry-after") for now in moments]
+        assert waits == [None, "240", None, "119"]
 
     def test_graphql_minute(self) -> None:
         github = make_github(quotas=replace(QUOTAS, graphql_minute=Window("graphql_minute", 1, 60.0)))

@@ -92,6 +92,14 @@ class TestModels:
         likes = [[hub.counts(f"a/b{k}", n)["likes"] for n in nights] for k in range(10)]
         assert any(later < sooner for row in likes for sooner, later in pairwise(row))
 
+    def test_some_counters_begin_anew(self) -> None:
+        hub = HuggingFace(make_world(), scenario=replace(SCENARIOS["counter_reset"], resets=0.3))
+        nights = [NIGHT + timedelta(days=n) for n in range(29)]
+        series = [[hub.counts(f"a/b{k}", n)["downloadsAllTime"] for n in nights] for k in range(100)]
+        falls = [sum(later < sooner for sooner, later in pairwise(row)) for row in series]
+        assert 15 < falls.count(1) < 45
+        assert falls.count(0) + falls.count(1) == 100
+
     @pytest.mark.parametrize("token", [None, "t"])
     def test_unknown(self, token: str | None) -> None:
         answer = ask(HuggingFace(make_world()), "/api/models/a/no-such-b", token=token)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astrid.simulators.limits import MAX_EXAMPLES, Limits, Refusal, Window
+from astrid.simulators.limits import LONGEST_BARE_WAIT_S, MAX_EXAMPLES, Limits, Refusal, Window
 
 START = datetime(2026, 4, 1, 5, tzinfo=UTC)
 HOUR = Window("core", 5, 3600.0)
@@ -126,6 +128,127 @@ class TestWaits:
         limits = Limits()
         limits.hold("u", at(0), 60)
         assert limits.check(limits.arrive("v", at(1)), "w") is None
+
+
+class TestBareWaits:
+    """Refusals that name no time: the first demands a minute, each further one twice as much as the one before."""
+
+    def refuse(self, limits: Limits, seconds: float) -> float:
+        """Let one request come alone and be refused, and return how long its account must wait."""
+        arrival = limits.arrive("u", at(seconds))
+        assert limits.check(arrival, "t") is None, f"it still waits after {seconds} s"
+        limits.hold_bare(arrival, at(seconds), 60.0)
+        limits.leave(arrival)
+        return self.left(limits, seconds)
+
+    def left(self, limits: Limits, seconds: float) -> float:
+        """Return what is left of a wait, asked for by one who is not counted."""
+        refusal = limits.check(replace(limits.arrive("nobody", at(seconds)), account="u"), "spy")
+        return 0.0 if refusal is None else refusal.retry_after_s
+
+    def test_doubles_up_to_an_hour(self) -> None:
+        limits, now_s, waits = Limits(), 0.0, []
+        for _ in range(9):
+            waits.append(self.refuse(limits, now_s))
+            now_s += waits[-1]
+        assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+        assert LONGEST_BARE_WAIT_S == 3600
+
+    def test_a_client_that_waits_a_minute_each_time_is_convicted(self) -> None:
+        limits = Limits()
+        for n, innocent in enumerate((True, True, False)):
+            arrival = limits.arrive("u", at(61 * n))
+            assert (limits.check(arrival, "t") is None) is innocent
+            limits.hold_bare(arrival, at(61 * n), 60.0)
+            limits.leave(arrival)
+        assert convictions(limits) == {"wait_ignored": 1}
+
+    def test_a_sound_answer_begins_anew(self) -> None:
+        limits = Limits()
+        assert [self.refuse(limits, 0), self.refuse(limits, 60)] == [60, 120]
+        limits.end_bare("other")
+        assert self.refuse(limits, 180) == 240
+        limits.end_bare("u")
+        assert self.refuse(limits, 420) == 60
+
+    def test_a_wait_that_reached_nobody_and_a_restart_begin_anew(self) -> None:
+        for forget in (Limits.restart, lambda limits: limits.forget_wait("u")):
+            limits = Limits()
+            self.refuse(limits, 0)
+            self.refuse(limits, 60)
+            forget(limits)
+            assert [self.refuse(limits, 300), self.refuse(limits, 360)] == [60, 120]
+
+    def test_only_the_first_request_after_a_wait_doubles_it(self) -> None:
+        limits = Limits()
+        self.refuse(limits, 0)
+        limits.leave(limits.arrive("u", at(60)))
+        assert self.refuse(limits, 61) == 60
+        assert self.refuse(limits, 121) == 120
+
+    def test_only_a_request_that_is_alone_doubles_it(self) -> None:
+        limits = Limits()
+        slow = limits.arrive("u", at(0))
+        self.refuse(limits, 0)
+        assert self.refuse(limits, 60) == 60, "an answer that began before the wait is still under way"
+        limits.leave(slow)
+        assert self.refuse(limits, 120) == 120
+
+    def test_a_request_from_before_the_wait_doubles_nothing(self) -> None:
+        limits = Limits()
+        slow = limits.arrive("u", at(0))
+        self.refuse(limits, 0)
+        limits.leave(limits.arrive("u", at(60)))
+        limits.hold_bare(slow, at(61), 60.0)
+        assert self.left(limits, 61) == 60
+
+    def test_another_request_that_comes_before_the_refusal_leaves_it_at_a_minute(self) -> None:
+        limits = Limits()
+        self.refuse(limits, 0)
+        first, second = limits.arrive("u", at(60)), limits.arrive("u", at(60.1))
+        limits.leave(second)
+        limits.hold_bare(first, at(60.2), 60.0)
+        assert self.left(limits, 60.2) == pytest.approx(60)
+
+    def test_requests_during_a_wait_are_not_the_first_after_it(self) -> None:
+        limits = Limits()
+        self.refuse(limits, 0)
+        early = limits.arrive("u", at(59))
+        assert limits.check(early, "t") is not None
+        limits.leave(early)
+        assert self.refuse(limits, 60) == 120
+
+    def test_a_longer_wait_that_was_named_stands_and_counts_as_the_last(self) -> None:
+        limits = Limits()
+        self.refuse(limits, 0)
+        limits.hold("u", at(10), 600)
+        assert self.left(limits, 60) == 550
+        assert self.refuse(limits, 610) == 120
+
+    @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**6)), max_size=40))
+    def test_who_doubles_after_each_refusal_that_it_sees_is_never_convicted(self, turns: list[tuple[int, int]]) -> None:
+        """A client sends some requests at once, sees their answers in any order, and waits by what it has seen last."""
+        limits, now_s, strikes, until_s = Limits(), 0.0, 0, 0.0
+        for others, fates in turns:
+            now_s = max(now_s, until_s)
+            arrivals = [limits.arrive("u", at(now_s + n / 100)) for n in range(others + 1)]
+            answers = []
+            for n, arrival in enumerate(arrivals):
+                assert limits.check(arrival, "t") is None
+                if fates >> n & 1:
+                    limits.hold_bare(arrival, at(now_s + 0.1), 60.0)
+                else:
+                    limits.end_bare("u")
+                limits.leave(arrival)
+                answers.append(bool(fates >> n & 1))
+            now_s += 1.0
+            for refused in answers if fates >> 5 else answers[::-1]:
+                if not refused and now_s >= until_s:
+                    strikes = 0
+                elif refused:
+                    strikes += now_s >= until_s
+                    until_s = max(until_s, now_s + min(60.0 * 2 ** (strikes - 1), 3600.0))
+        assert limits.convictions() == 0
 
 
 class TestConcurrency:

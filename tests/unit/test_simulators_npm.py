@@ -161,6 +161,19 @@ class TestFaults:
             npm.downloads("tiny-c", ago(n)) for n in range(20, -1, -1)
         ]
 
+    def test_a_day_that_failed_is_0_for_everybody(self) -> None:
+        body = self.struck("npm_failed_day", f"{ago(20)}:{NIGHT}/a,b,tiny-c,no-such-d")
+        assert body.pop("no-such-d") is None
+        calm = ask(
+            Npm(make_world(), scenario=replace(SCENARIOS["calm"], seed=1)), f"{ago(20)}:{NIGHT}/a,b,tiny-c"
+        ).json()
+        failed = set()
+        for name, part in body.items():
+            assert part["start"] == calm[name]["start"]
+            failed |= {r["day"] for r, was in zip(part["downloads"], calm[name]["downloads"], strict=True) if r != was}
+        (day,) = failed
+        assert all(r["downloads"] == 0 for part in body.values() for r in part["downloads"] if r["day"] == day)
+
     def test_doubled_day(self) -> None:
         rows = self.struck("npm_doubled_day", f"{ago(8)}:{NIGHT}/a")["downloads"]
         counts = [r["downloads"] for r in rows if r["day"] == rows[-1]["day"]]

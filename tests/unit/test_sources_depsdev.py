@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,19 +18,26 @@ from astrid.catalog import METRIC_BY_NAME
 from astrid.errors import Malformed, SourceError
 from astrid.models import Batch, Entity, Request, Response
 from astrid.simulators.depsdev import AGE_DAYS, LARGEST, DepsDev
+from astrid.simulators.scenarios import CALM, SCENARIOS
 from astrid.sources.depsdev import (
+    DOUBLED,
     MAX_PAGES,
+    MISTAKEN,
     NO_COUNT,
+    NO_RELEASE,
     NO_VERSION,
     SOURCE,
+    UNANSWERED,
     UNKNOWN_PACKAGE,
     UNKNOWN_REPOSITORY,
+    Page,
     crawl,
     parse_package,
     parse_projects,
 )
 from astrid.sources.source import PATIENCE
-from tests.by_hand import BROKEN, JSON, ok, run, sound, survives, table
+from tests.by_fetcher import crawl_batches
+from tests.by_hand import BROKEN, JSON, mutated, ok, run, sound, survives, table
 from tests.synthetic_world import NIGHT, make_world
 
 DAY = date(2026, 3, 31)
@@ -49,12 +60,20 @@ def page(*responses: Any, token: str = "") -> Response:
     return ok({"responses": list(responses), "nextPageToken": token})
 
 
-def version(number: str, published: Any = "2026-01-01T00:00:00Z", *, default: Any = False) -> dict[str, Any]:
-    return {"versionKey": {"version": number}, "publishedAt": published, "isDefault": default}
+PROXY = Response(404, {}, b"<html><h1>404 Not Found</h1></html>")
 
 
-def package(*versions: Any) -> Response:
-    return ok({"packageKey": {"system": "PYPI", "name": "alpha"}, "versions": list(versions)})
+def version(
+    number: str, published: Any = "2026-01-01T00:00:00Z", *, default: Any = False, of: str = "pypi/alpha"
+) -> dict[str, Any]:
+    system, _, name = of.partition("/")
+    key = {"system": system.upper(), "name": name, "version": number}
+    return {"versionKey": key, "publishedAt": published, "isDefault": default}
+
+
+def package(*versions: Any, of: str = "pypi/alpha") -> Response:
+    system, _, name = of.partition("/")
+    return ok({"packageKey": {"system": system.upper(), "name": name}, "versions": list(versions)})
 
 
 class TestProjects:
@@ -82,8 +101,40 @@ class TestProjects:
         assert {(g.entity_id, g.reason, g.retry) for g in found.gaps} == {
             (1, UNKNOWN_REPOSITORY, False),
             (2, NO_COUNT, True),
-            (3, UNKNOWN_REPOSITORY, False),
+            (3, UNANSWERED, True),
         }
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {},
+            {"responses": []},
+            {"responses": [None]},
+            {"responses": [{"request": {"projectKey": {"id": "github.com/some/body"}}}]},
+        ],
+    )
+    def test_silence_is_no_verdict(self, body: Any) -> None:
+        with pytest.raises(Malformed, match="none of the 1 repositories"):
+            run(crawl(batch_of("projects", ("github.com/o/r",))), [ok(body)])
+
+    def test_only_an_answer_without_a_project_says_that_it_is_unknown(self) -> None:
+        batch = batch_of("projects", *((f"github.com/o/r{n}",) for n in range(4)))
+        asked = [{"projectKey": {"id": f"github.com/o/r{n}"}} for n in range(4)]
+        body = [{"request": asked[0]}, {"request": asked[1], "project": None}, {"request": asked[2], "project": 7}]
+        other = project("github.com/o/r3") | {"project": {"projectKey": {"id": "github.com/e/x"}, "starsCount": 9}}
+        found, _ = run(crawl(batch), [page(*body, other)])
+        assert {(g.entity_id, g.reason, g.retry) for g in sound(found, batch).gaps} == {
+            (0, UNKNOWN_REPOSITORY, False),
+            (1, UNKNOWN_REPOSITORY, False),
+            (2, NO_COUNT, True),
+            (3, MISTAKEN, True),
+        }
+        assert all(g.doubtful == g.retry for g in found.gaps), "a verdict is not asked for twice"
+
+    def test_without_a_repository_nothing_is_asked(self) -> None:
+        found, requests = run(crawl(batch_of("projects", ("pypi/alpha",))), [])
+        assert requests == []
+        assert {g.reason for g in found.gaps} == {UNKNOWN_REPOSITORY}
 
     @pytest.mark.parametrize("value", [-1, 1.5, "7", None, True, 2**31, [], {}])
     def test_an_unsound_count_costs_itself_alone(self, value: Any) -> None:
@@ -93,9 +144,17 @@ class TestProjects:
         assert [(g.metric_id, g.retry) for g in found.gaps] == [(FORKS, True)]
 
     def test_one_that_is_stated_twice_and_not_alike_is_not_believed(self) -> None:
-        twice = [project("github.com/o/r"), project("github.com/O/R", starsCount=7)]
-        assert parse_projects(page(*twice)) == ({}, "")
-        assert parse_projects(page(twice[0], twice[0]))[0] == {"github.com/o/r": (1200, 30)}
+        name = "github.com/o/r"
+        first, second = project(name), project("github.com/O/R", starsCount=7)
+        assert parse_projects(page(first, second, first)) == Page({name: DOUBLED}, "")
+        assert parse_projects(page(first, first)).found == {name: (1200, 30)}
+        for answers in ([page(first, second)], [page(first, token="x"), page(second)]):
+            found, _ = run(crawl(batch_of("projects", (name,))), answers)
+            assert {(g.metric_id, g.reason, g.retry) for g in found.gaps} == {
+                (metric, DOUBLED, True) for metric in (STARS, FORKS)
+            }
+        found, _ = run(crawl(batch_of("projects", (name,))), [page(first, token="x"), page(first)])
+        assert len(found) == 2
 
     def test_paging_ends(self) -> None:
         batch = batch_of("projects", ("github.com/o/r",))
@@ -123,6 +182,18 @@ class TestProjects:
         ):
             survives(lambda: crawl(batch), lambda _, v=value: ok(v), batch)
 
+    def test_an_answer_with_anything_in_it(self) -> None:
+        names = ("github.com/o/r", "github.com/o/s")
+        batch = batch_of("projects", *((name,) for name in names))
+        accepted = Counter[int]()
+
+        @given(mutated({"responses": [project(name) for name in names], "nextPageToken": ""}))
+        def survive(body: Any) -> None:
+            accepted[survives(lambda: crawl(batch), lambda _: ok(body), batch)] += 1
+
+        survive()
+        assert min(accepted[0], accepted[2]) > 2, accepted
+
 
 class TestPackages:
     def test_releases_and_dependents_of_the_default_version(self) -> None:
@@ -130,7 +201,7 @@ class TestPackages:
         answers = [
             package(version("1.0"), version("1.1", default=True)),
             ok({"dependentCount": 9}),
-            package(version("2.0-a/b", default=True)),
+            package(version("2.0-a/b", default=True, of="npm/@s/beta"), of="npm/@s/beta"),
             ok({"dependentCount": 0}),
         ]
         found, requests = run(crawl(batch), answers)
@@ -149,18 +220,60 @@ class TestPackages:
 
     def test_releases_of_later_days_are_not_counted(self) -> None:
         late = version("2.0", "2026-04-01T00:00:00Z", default=True)
-        assert parse_package(package(version("1.0"), version("1.0"), version("1.1", None), late), DAY) == (2, "")
+        rows = (version("1.0"), version("1.0"), version("1.1", None), version("1.2", "some day"), late)
+        assert parse_package(package(*rows), "pypi/alpha", DAY) == (3, "")
+        assert parse_package(package(late), "pypi/alpha", DAY) == (0, ""), "it was published a day later"
 
-    @pytest.mark.parametrize("junk", [None, 7, "x", [], {}, {"versionKey": None}, {"versionKey": {"version": 7}}])
+    @pytest.mark.parametrize(
+        "junk",
+        [
+            *(None, 7, "x", [], {}, {"versionKey": None}, {"versionKey": {"version": 7}}),
+            *({"versionKey": {"version": "7"}}, version("7", of="npm/alpha"), version("7", of="pypi/beta")),
+        ],
+    )
     def test_a_row_that_is_none_is_not_counted(self, junk: Any) -> None:
-        assert parse_package(package(junk, version("1.0", default=True)), DAY) == (1, "1.0")
+        assert parse_package(package(junk, version("1.0", default=True)), "pypi/alpha", DAY) == (1, "1.0")
+
+    def test_two_versions_cannot_both_be_installed_by_default(self) -> None:
+        answer = package(version("1.0", default=True), version("1.1", default=True))
+        assert parse_package(answer, "pypi/alpha", DAY) == (2, "")
+
+    def test_a_name_in_the_spelling_of_deps_dev(self) -> None:
+        stated = package(version("1", of="pypi/My.Package_x"), of="pypi/my-package-x")
+        assert parse_package(stated, "pypi/my_package--X", DAY)[0] == 1
+        with pytest.raises(Malformed, match="when asked for npm/a_b"):
+            parse_package(package(of="npm/a-b"), "npm/a_b", DAY)
+
+    @pytest.mark.parametrize(
+        "key", [None, 7, {}, {"system": "NPM", "name": "alpha"}, {"system": "PYPI", "name": "beta"}, {"name": "alpha"}]
+    )
+    def test_another_package_is_not_this_one(self, key: Any) -> None:
+        body = ok({"packageKey": key, "versions": [version("1.0", default=True)]})
+        with pytest.raises(Malformed, match="answered about"):
+            run(crawl(batch_of("packages", ("pypi/alpha",))), [body])
+
+    @pytest.mark.parametrize("versions", [None, [], 7, [None, 7, {}], {"versions": None}])
+    def test_no_version_that_can_be_read_is_no_count_of_0(self, versions: Any) -> None:
+        batch = batch_of("packages", ("pypi/alpha",))
+        key = {"packageKey": {"system": "PYPI", "name": "alpha"}}
+        for answer in (ok(key | {"versions": versions}), ok(key)):
+            found, _ = run(crawl(batch), [answer])
+            assert {(g.metric_id, g.reason, g.retry) for g in sound(found, batch).gaps} == {
+                (metric, NO_RELEASE, True) for metric in (RELEASES, DEPENDENTS)
+            }
+            assert all(g.doubtful for g in found.gaps)
 
     def test_unknown_ones_are_no_reason_to_ask_again(self) -> None:
-        batch = batch_of("packages", ("pypi/gone",), ("pypi/empty",), ("pypi/new",), ("github.com/a/b",))
+        batch = batch_of("packages", ("pypi/gone",), ("pypi/plain",), ("pypi/new",), ("github.com/a/b",))
         gone = ok({"code": 5, "message": "package not found"}, 404)
-        answers = [gone, package(), package(version("1.0", default=True)), gone]
+        answers = [
+            gone,
+            package(version("1.0", of="pypi/plain"), of="pypi/plain"),
+            package(version("1.0", default=True, of="pypi/new"), of="pypi/new"),
+            gone,
+        ]
         found, _ = run(crawl(batch), answers)
-        assert table(sound(found, batch)) == {(1, RELEASES, DAY): 0.0, (2, RELEASES, DAY): 1.0}
+        assert table(sound(found, batch)) == {(1, RELEASES, DAY): 1.0, (2, RELEASES, DAY): 1.0}
         assert {(g.entity_id, g.reason, g.retry) for g in found.gaps} == {
             (0, UNKNOWN_PACKAGE, False),
             (1, NO_VERSION, False),
@@ -168,9 +281,18 @@ class TestPackages:
             (3, UNKNOWN_PACKAGE, False),
         }
 
+    @pytest.mark.parametrize("refusal", [PROXY, ok({"code": 12}, 404), ok([5], 404), ok({"code": 5}, 403)])
+    def test_a_refusal_that_is_not_deps_devs_own_says_nothing(self, refusal: Response) -> None:
+        whole = package(version("1.0", default=True))
+        for answers in ([refusal], [whole, refusal]):
+            with pytest.raises(Malformed, match=f"answered {refusal.status}"):
+                run(crawl(batch_of("packages", ("pypi/alpha",))), answers)
+            found, _ = run(crawl(batch_of("packages", ("pypi/alpha",), attempt=PATIENCE)), answers)
+            assert {g.retry for g in found.gaps} == {True}
+
     @pytest.mark.parametrize("response", BROKEN)
     def test_patience_ends_with_a_gap_for_the_broken_one(self, response: Response) -> None:
-        names = (("pypi/a",), ("pypi/b",))
+        names = (("pypi/alpha",), ("github.com/a/b", "pypi/alpha"))
         good = [package(version("1.0", default=True)), ok({"dependentCount": 3})]
         with pytest.raises(SourceError):
             run(crawl(batch_of("packages", *names)), [response])
@@ -181,20 +303,33 @@ class TestPackages:
 
     @given(JSON, st.integers(0, PATIENCE))
     def test_any_json(self, body: Any, attempt: int) -> None:
-        batch = batch_of("packages", ("pypi/a",), attempt=attempt)
-        whole = {"packageKey": {}, "versions": [version("1", default=True)]}
+        batch = batch_of("packages", ("pypi/alpha",), attempt=attempt)
+        key = {"packageKey": {"system": "PYPI", "name": "alpha"}}
         for first, second in (
             (body, body),
-            ({"packageKey": {}, "versions": body}, body),
-            ({"packageKey": {}, "versions": [body]}, body),
-            ({"packageKey": {}, "versions": [version("1", body, default=body)]}, body),
-            (whole, {"dependentCount": body}),
+            (key | {"versions": body}, body),
+            (key | {"versions": [body]}, body),
+            (key | {"versions": [version("1", body, default=body)]}, body),
+            (key | {"versions": [version("1", default=True)]}, {"dependentCount": body}),
         ):
             survives(
                 lambda: crawl(batch),
                 lambda r, a=first, b=second: ok(b if r.path.endswith(":dependents") else a),
                 batch,
             )
+
+    def test_answers_with_anything_in_them(self) -> None:
+        batch = batch_of("packages", ("pypi/alpha",), attempt=PATIENCE)
+        accepted = Counter[int]()
+        whole = json.loads(package(version("1.0"), version("1.1", default=True)).body)
+
+        @given(mutated(whole), mutated({"dependentCount": 9, "directDependentCount": 2}))
+        def survive(first: Any, second: Any) -> None:
+            answers = {True: ok(second), False: ok(first)}
+            accepted[survives(lambda: crawl(batch), lambda r: answers[r.path.endswith(":dependents")], batch)] += 1
+
+        survive()
+        assert min(accepted[0], accepted[1], accepted[2]) > 2, accepted
 
 
 def test_what_each_task_takes() -> None:
@@ -254,12 +389,32 @@ class TestSimulator:
             ({"requests": [{"projectKey": {"id": "github.com/a/b"}}] * (LARGEST + 1)}, 400),
             ({"requests": [], "pageToken": "of somebody else"}, 400),
             ({"requests": [{"projectKey": 7}]}, 400),
-            ([], 200),
+            ([], 400),
         ],
     )
     def test_a_list_that_is_none(self, body: Any, status: int) -> None:
         request = Request("depsdev", "POST", "/v3alpha/projectbatch", json=body)
         assert self.ask(DepsDev(make_world()), request).status == status
+
+    def test_dependents_that_begin_anew_stand_as_they_are_stated(self) -> None:
+        upstream = DepsDev(make_world(), scenario=replace(SCENARIOS["counter_reset"], resets=1.0))
+        counted = []
+        for night in (NIGHT + timedelta(days=n) for n in range(29)):
+            batch = batch_of("packages", ("pypi/alpha",), day=night)
+            found, _ = run(crawl(batch), lambda r, n=night: self.ask(upstream, r, at_s=n.toordinal(), night=n))
+            counted.append(table(sound(found, batch))[0, DEPENDENTS, night])
+            assert counted[-1] == upstream.dependents("pypi", "alpha", night)
+        assert sum(later < sooner for sooner, later in pairwise(counted)) == 1
+
+    @pytest.mark.parametrize("given_as", ["json", "content"])
+    def test_a_list_is_read_however_it_is_given(self, given_as: str) -> None:
+        body = {"requests": [{"projectKey": {"id": "github.com/owner1/repo.1"}}]}
+        how: Any = {"json": body} if given_as == "json" else {"content": json.dumps(body).encode()}
+        answer = self.ask(DepsDev(make_world()), Request("depsdev", "POST", "/v3alpha/projectbatch", **how))
+        assert answer.json()["responses"][0]["project"]["starsCount"] > 0
+        for junk in (b"", b"<", b"[]", b"7"):
+            request = Request("depsdev", "POST", "/v3alpha/projectbatch", content=junk)
+            assert self.ask(DepsDev(make_world()), request).status == 400
 
     def test_a_client_that_asks_too_fast_is_refused_and_convicted(self) -> None:
         upstream = DepsDev(make_world())
@@ -269,3 +424,60 @@ class TestSimulator:
         assert float(answers[-1].headers["retry-after"]) >= 1
         assert upstream.limits.convictions() == 1
         assert self.ask(upstream, request, 2.0).status == 200
+
+
+# Through the fetcher and the budget
+
+PACKAGES = [("pypi/alpha",), ("npm/@scope/beta",), ("pypi/no-such-thing",)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "probability", "reasons"),
+    [
+        ("depsdev_too_many", 0.3, set()),
+        ("depsdev_bad_counts", 0.5, {NO_COUNT, NO_RELEASE}),
+        ("depsdev_wrong_rows", 0.5, {UNANSWERED, DOUBLED}),
+        ("endless_paging", 0.5, set()),
+        ("gzip_bomb", 0.3, set()),
+        ("proxy_not_found", 0.5, set()),
+    ],
+)
+def test_foul_weather_brings_no_false_value(kind: str, probability: float, reasons: set[str]) -> None:
+    world = make_world()
+    repositories = [(f"github.com/{repo.name}",) for repo in world.repos]
+    met, seen = Counter[str](), 0
+    for seed in range(6):
+        upstream = DepsDev(world, scenario=replace(SCENARIOS[kind], probability=probability, seed=seed))
+        batches = [
+            batch_of("projects", *repositories, day=NIGHT),
+            batch_of("packages", *PACKAGES, day=NIGHT),
+        ]
+        crawled = crawl_batches(batches, upstream, NIGHT)
+        assert not any("bug" in reason for reason in crawled.dead)
+        assert upstream.limits.convictions() == 0
+        for batch, found in crawled.found:
+            met.update(g.reason for g in found.gaps)
+            for (n, metric, _), value in table(sound(found, batch)).items():
+                name = batch.entities[n].names[0]
+                system, _, bare = name.partition("/")
+                if metric in (STARS, FORKS):
+                    counts = upstream.counts(name, NIGHT)
+                    assert counts is not None
+                    assert value == counts["starsCount" if metric == STARS else "forksCount"]
+                else:
+                    truth = upstream.releases if metric == RELEASES else upstream.dependents
+                    assert value == truth(system, bare, NIGHT)
+                seen += 1
+        met.update(upstream.limits.report()["faults"])
+    assert met[kind] > 3
+    assert reasons <= set(met)
+    assert seen > 30
+
+
+def test_calm_every_count_comes_and_nobody_is_convicted() -> None:
+    upstream = DepsDev(make_world(), scenario=CALM)
+    crawled = crawl_batches([batch_of("packages", *PACKAGES, day=NIGHT)], upstream, NIGHT)
+    ((batch, found),) = crawled.found
+    assert len(sound(found, batch)) == 4
+    assert {g.reason for g in found.gaps} == {UNKNOWN_PACKAGE}
+    assert upstream.limits.convictions() == 0

@@ -19,6 +19,7 @@ from astrid.simulators.scenarios import SCENARIOS, Scenario
 from astrid.sources.npm import (
     CUT,
     DOWNLOADS,
+    FAILED_DAY,
     FAULTY_ZERO,
     FIRST_DAY,
     NO_COUNT,
@@ -33,7 +34,7 @@ from astrid.sources.npm import (
 )
 from astrid.sources.source import PATIENCE, days_between
 from tests.by_fetcher import crawl_batches
-from tests.by_hand import BROKEN, JSON, ok, run, sound, survives, table
+from tests.by_hand import BROKEN, JSON, mostly, mutated, ok, run, sound, survives, table
 from tests.synthetic_world import NIGHT, make_world
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "samples" / "npm-downloads"
@@ -97,7 +98,7 @@ class TestRequests:
 
         def refuse(request: Request) -> Response:
             spans.append(request.path.split("/")[3])
-            return Response(400, {}, b"{}")
+            return ok({"error": "exceeded max days"}, 400)
 
         with pytest.raises(TooLarge):
             run(crawl(batch_of("a", "b", days=task.days_per_batch, end=back(100), night=DAY)), refuse)
@@ -168,6 +169,67 @@ class TestZeros:
         assert [(day, r) for day, r, _ in gaps] == [(back(9), FAULTY_ZERO), (back(7), FAULTY_ZERO)]
 
 
+class TestTogether:
+    """What is no count for the large packages of an answer is none for the small ones either."""
+
+    def judge(self, *series: list[int], scoped: str = "", days: int = 7) -> dict[int, list[tuple[date, str, bool]]]:
+        names = [f"{scoped}p{n}" for n in range(len(series))]
+        parts = {name: part(name, counts) for name, counts in zip(names, series, strict=True)}
+        batch = batch_of(*names, days=days)
+
+        def answer(request: Request) -> Response:
+            listed = request.path.rsplit("/", 1)[1].replace("%2F", "/").split(",")
+            return ok({n: parts[n] for n in listed} if len(listed) > 1 else parts[listed[0]])
+
+        found, _ = run(crawl(batch), answer)
+        sound(found, batch)
+        assert len(found) + len(found.gaps) == days * len(series)
+        return {n: [(g.day, g.reason, g.retry) for g in found.gaps if g.entity_id == n] for n in range(len(series))}
+
+    def day_of_zero(self, count: int, zeros: tuple[int, ...] = (5,)) -> list[int]:
+        return [0 if n in zeros else count for n in reversed(range(13))]
+
+    @pytest.mark.parametrize("scoped", ["", "@s/"])
+    def test_a_day_that_failed_for_the_large_ones(self, scoped: str) -> None:
+        gaps = self.judge(self.day_of_zero(9000), self.day_of_zero(800), self.day_of_zero(45), [3] * 13, scoped=scoped)
+        assert gaps == {
+            0: [(back(5), FAULTY_ZERO, False)],
+            1: [(back(5), FAULTY_ZERO, False)],
+            2: [(back(5), FAILED_DAY, False)],
+            3: [],
+        }, "a count above 0 stands"
+
+    @pytest.mark.parametrize("scoped", ["", "@s/"])
+    def test_days_that_the_large_ones_owe(self, scoped: str) -> None:
+        owed = (0, 1, 2, 3)
+        gaps = self.judge(
+            self.day_of_zero(9000, owed), self.day_of_zero(45, owed), self.day_of_zero(40, (1, 3)), scoped=scoped
+        )
+        assert [(day, reason) for day, reason, _ in gaps[1]] == [(back(n), NOT_YET) for n in (3, 2, 1, 0)]
+        assert gaps[0] == gaps[1]
+        assert gaps[2] == [(back(n), NOT_YET, True) for n in (3, 1)]
+
+    def test_one_large_package_of_three_is_a_case_of_its_own(self) -> None:
+        gaps = self.judge([700] * 13, [900] * 13, self.day_of_zero(9000), self.day_of_zero(45))
+        assert gaps == {0: [], 1: [], 2: [(back(5), FAULTY_ZERO, False)], 3: []}
+        gaps = self.judge([700] * 13, self.day_of_zero(9000), self.day_of_zero(45))
+        assert gaps[2] == [(back(5), FAILED_DAY, False)], "half of them are enough"
+
+    def test_what_small_packages_owe_is_no_word_about_the_others(self) -> None:
+        gaps = self.judge(*([self.day_of_zero(3, (0, 1))] * 5), self.day_of_zero(4, (1,)))
+        assert gaps[5] == []
+        assert gaps[0] == [(back(n), NOT_YET, True) for n in (1, 0)]
+
+    def test_lists_are_judged_one_by_one(self) -> None:
+        small, large = self.day_of_zero(45), self.day_of_zero(900)
+        gaps = self.judge(*([small] * 128), small, large, days=6)
+        assert gaps[0] == []
+        assert gaps[128] == [(back(5), FAILED_DAY, False)]
+
+    def test_without_a_large_one_a_zero_stands(self) -> None:
+        assert self.judge(self.day_of_zero(45), self.day_of_zero(12)) == {0: [], 1: []}
+
+
 class TestGaps:
     def test_unknown_broken_and_absent_packages_of_a_list(self) -> None:
         batch = batch_of("a", "b", "c", "d", days=1)
@@ -179,6 +241,16 @@ class TestGaps:
             (2, UNREADABLE, True),
             (3, UNREADABLE, True),
         ]
+
+    @pytest.mark.parametrize(
+        "refusal", [Response(404, {}, b"<html>404</html>"), ok({}, 404), ok({"error": 5}, 404), ok(["error"], 404)]
+    )
+    def test_a_404_that_is_not_npms_own_says_nothing(self, refusal: Response) -> None:
+        for names in (("@a/b",), ("a", "b")):
+            with pytest.raises(Malformed, match="answered 404"):
+                run(crawl(batch_of(*names)), [refusal])
+        found, _ = run(crawl(batch_of("@a/b", days=1, attempt=PATIENCE)), [refusal])
+        assert reasons(found.gaps) == [(DAY, "npm answered 404", True)]
 
     def test_an_unknown_package_alone(self) -> None:
         found, _ = run(crawl(batch_of("@a/b", days=1)), [ok({"error": "package @a/b not found"}, 404)])
@@ -208,7 +280,22 @@ class TestGaps:
         ]
         found, _ = run(crawl(batch), [ok(twice)])
         assert reasons(found.gaps) == [(back(2), NO_COUNT, True)]
+        assert [g.doubtful for g in found.gaps] == [True]
         assert len(sound(found, batch)) == 3
+
+    def test_the_newest_day_stated_twice_is_counted_and_not_believed(self) -> None:
+        twice = part("a", [5] * 9 + [7])
+        twice["downloads"].append({"downloads": 8, "day": str(DAY)})
+        found, _ = run(crawl(batch_of("a", days=2)), [ok(twice)])
+        assert reasons(found.gaps) == [(DAY, NO_COUNT, True)]
+
+    def test_who_needs_the_others_as_witnesses_is_not_asked_for_alone(self) -> None:
+        small = part("b", [3, 3, 3, 0, 3, 3, 3, 3])
+        small["downloads"].append({"downloads": 9, "day": back(1).isoformat()})
+        body = {"a": part("a", [800, 800, 800, 0, 800, 800, 800, 800]), "b": small}
+        found, _ = run(crawl(batch_of("a", "b", days=6)), [ok(body)])
+        gaps = {g.day: (g.reason, g.doubtful) for g in found.gaps if g.entity_id == 1}
+        assert gaps == {back(4): (FAILED_DAY, False), back(1): (NO_COUNT, False)}
 
     @pytest.mark.parametrize("value", [None, -1, True, 1.5, "7", [], 10**12, 2**63])
     def test_a_broken_count(self, value: Any) -> None:
@@ -216,7 +303,19 @@ class TestGaps:
         found, _ = run(crawl(batch), [ok(part("a", [5, 5, 5, 5, 5, value, 5, 5]))])
         assert reasons(sound(found, batch).gaps) == [(back(2), NO_COUNT, True)]
 
-    @pytest.mark.parametrize("bad", [None, 5, "x", [], {}, {"downloads": 5}, {"day": "31.03.2026", "downloads": 5}])
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            None,
+            5,
+            "x",
+            [],
+            {},
+            {"downloads": 5},
+            {"day": "31.03.2026", "downloads": 5},
+            {"day": "20260331", "downloads": 5},
+        ],
+    )
     def test_rows_of_any_form(self, bad: Any) -> None:
         body = part("a", [4])
         body["downloads"].insert(0, bad)
@@ -239,6 +338,8 @@ class TestRefusals:
     def test_a_list_that_npm_refuses_is_split(self, status: int) -> None:
         with pytest.raises(TooLarge):
             run(crawl(batch_of("a", "b")), [ok({"error": "no"}, status)])
+        with pytest.raises(TooLarge if status == 414 else Malformed):
+            run(crawl(batch_of("a", "b")), [Response(status, {}, b"<html>")])
 
     def test_a_list_that_stays_broken_is_split_and_one_that_fails_is_not(self) -> None:
         for attempt, error in ((0, Malformed), (PATIENCE, TooLarge)):
@@ -247,16 +348,35 @@ class TestRefusals:
             with pytest.raises(Unavailable):
                 run(crawl(batch_of("a", "b", attempt=attempt)), [Response(503, {}, b"")])
 
-    @given(
-        JSON, st.lists(st.fixed_dictionaries({"day": st.just(str(DAY)) | JSON, "downloads": JSON}) | JSON, max_size=4)
-    )
-    def test_any_json(self, whole: Any, rows: Any) -> None:
-        entry = part("a", [4]) | {"downloads": rows}
-        for attempt in (0, PATIENCE):
-            for names in (("a",), ("a", "b")):
-                batch = batch_of(*names, attempt=attempt)
-                for value in (whole, {"a": whole}, entry, {"a": entry, "b": whole}, part("a", [1]) | {"start": whole}):
-                    survives(lambda b=batch: crawl(b), lambda _, v=value: ok(v), batch)
+    def test_any_json(self) -> None:
+        accepted = Counter[int]()
+        row = st.fixed_dictionaries({"day": mostly(str(DAY)) | st.just(str(back(1))), "downloads": mostly(5)})
+
+        @given(JSON, st.lists(row | JSON, max_size=4))
+        def survive(whole: Any, rows: Any) -> None:
+            entry = part("a", [4, 4]) | {"downloads": rows}
+            entries = (whole, {"a": whole}, entry, {"a": entry, "b": whole}, part("a", [1]) | {"start": whole})
+            for attempt in (0, PATIENCE):
+                for names in (("a",), ("a", "b")):
+                    batch = batch_of(*names, attempt=attempt)
+                    for value in entries:
+                        accepted[survives(lambda b=batch: crawl(b), lambda _, v=value: ok(v), batch)] += 1
+
+        survive()
+        assert min(accepted[0], accepted[1], accepted[2]) > 2, accepted
+
+    @pytest.mark.parametrize("names", [("a",), ("a", "b")])
+    def test_answers_with_anything_in_them(self, names: tuple[str, ...]) -> None:
+        accepted = Counter[int]()
+        whole = {name: part(name, [5, 60, 7, 0, 9]) for name in names}
+
+        @given(mutated(whole if len(names) > 1 else whole["a"]), st.sampled_from((0, PATIENCE)))
+        def survive(body: Any, attempt: int) -> None:
+            batch = batch_of(*names, attempt=attempt)
+            accepted[survives(lambda: crawl(batch), lambda _: ok(body), batch)] += 1
+
+        survive()
+        assert min(accepted[0], accepted[3 * len(names)]) > 2, accepted
 
     @given(st.lists(st.integers(0, 200), min_size=1, max_size=60), st.integers(1, 40), st.integers(0, 40))
     def test_every_day_is_a_count_or_a_gap(self, counts: list[int], days: int, ago: int) -> None:
@@ -327,7 +447,8 @@ def test_calm_every_day_comes_and_nobody_is_convicted() -> None:
         ("npm_range_cut", CUT),
         ("npm_late_day", NOT_YET),
         ("npm_zero_day", FAULTY_ZERO),
-        ("npm_doubled_day", NO_COUNT),
+        ("npm_failed_day", FAULTY_ZERO),
+        ("proxy_not_found", "npm answered 404"),
     ],
 )
 def test_what_npm_gets_wrong_is_a_gap(scenario: str, reason: str) -> None:
@@ -335,7 +456,19 @@ def test_what_npm_gets_wrong_is_a_gap(scenario: str, reason: str) -> None:
     assert npm.limits.report()["faults"][scenario] > 3
     assert sum(g.reason == reason for (name, _), g in gaps.items() if name != "tiny-tool") > 3
     assert npm.limits.convictions() == 0
-    assert set(crawled.outcomes) == {"Done"}
+    assert set(crawled.outcomes) == ({"Done", "RetryIn", "Split"} if scenario == "proxy_not_found" else {"Done"})
+    if scenario == "npm_failed_day":
+        assert ("tiny-tool", FAILED_DAY) in {(name, g.reason) for (name, _), g in gaps.items()}
+
+
+def test_a_day_that_is_stated_twice_is_asked_for_once_more() -> None:
+    scenario = replace(SCENARIOS["npm_doubled_day"], probability=0.5)
+    _, crawled, values, gaps = crawl_npm(scenario)
+    asked = Counter(request.path for request, _ in crawled.asked)
+    assert sum(asked.values()) > 2 + len(SCOPED)
+    assert len(values) > 0.97 * 30 * (len(NAMES) + len(SCOPED) - 2), "most second answers are sound"
+    _, _, _, always = crawl_npm(replace(scenario, probability=1.0))
+    assert sum(g.reason == NO_COUNT for g in gaps.values()) < sum(g.reason == NO_COUNT for g in always.values())
 
 
 @pytest.mark.parametrize("scenario", ["npm_error_1015", "npm_error_1015_page"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -15,9 +17,10 @@ from astrid.errors import Malformed, SourceError, Unavailable
 from astrid.models import Batch, Entity, Request, Response
 from astrid.simulators.pypistats import PyPIStats
 from astrid.simulators.scenarios import SCENARIOS
-from astrid.sources.pypistats import FAILED_IMPORT, crawl, parse_overall
+from astrid.sources.pypistats import CONTRADICTION, FAILED_IMPORT, crawl, judge_days, parse_overall
 from astrid.sources.source import PATIENCE
-from tests.by_hand import BROKEN, JSON, ok, run, sound, survives, table
+from tests.by_fetcher import crawl_batches
+from tests.by_hand import BROKEN, JSON, mostly, mutated, ok, run, sound, survives, table
 from tests.synthetic_world import FIRST_DAY, NIGHT, make_world
 
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "samples" / "pypistats"
@@ -96,6 +99,32 @@ def test_an_unknown_package_is_not_asked_for_again() -> None:
     assert [(g.entity_id, g.retry) for g in found.gaps] == [(0, False)]
 
 
+@pytest.mark.parametrize("body", [b"<html><h1>404 Not Found</h1></html>", b"", b"4040", b'{"error": 404}'])
+def test_a_404_that_is_not_the_sites_own_says_nothing(body: bytes) -> None:
+    with pytest.raises(Malformed, match="answered 404"):
+        run(crawl(batch_of("a", days=1)), [Response(404, {}, body)])
+    found, _ = run(crawl(batch_of("a", days=1, attempt=PATIENCE)), [Response(404, {}, body)])
+    assert [g.retry for g in found.gaps] == [True]
+
+
+@pytest.mark.parametrize(("mirrored", "believed"), [(5, False), (49, False), (0, False), (50, True), (51, True)])
+def test_fewer_downloads_with_mirrors_than_without_are_no_counts(mirrored: int, believed: bool) -> None:
+    batch = batch_of("a", days=2)
+    rows = [row(1, 50), row(0, 50), row(1, 60, "with_mirrors"), row(0, mirrored, "with_mirrors")]
+    found, _ = run(crawl(batch), [series("a", *rows)])
+    assert len(sound(found, batch)) == (4 if believed else 2)
+    assert {(g.metric_id, g.day, g.reason, g.retry) for g in found.gaps} == (
+        set() if believed else {(metric, DAY, CONTRADICTION, True) for metric in (DOWNLOADS, WITH_MIRRORS)}
+    )
+
+
+def test_what_is_doubtful_is_no_witness_of_a_failed_import() -> None:
+    counts = {DAY - timedelta(days=n): c for n, c in ((2, 500), (1, 0), (0, 900))}
+    assert judge_days(counts, list(counts))[DAY - timedelta(days=1)] == FAILED_IMPORT
+    doubtful = judge_days(counts, list(counts), {DAY - timedelta(days=2)})
+    assert doubtful == {DAY - timedelta(days=2): CONTRADICTION, DAY - timedelta(days=1): 0, DAY: 900}
+
+
 @pytest.mark.parametrize("value", [None, -1, True, 1.5, "7", [], 10**12, 2**63])
 def test_a_broken_row_is_a_gap_with_a_reason(value: Any) -> None:
     batch = batch_of("a", days=2)
@@ -116,6 +145,11 @@ def test_a_broken_row_is_a_gap_with_a_reason(value: Any) -> None:
         row(0, 5, 7),
         row(0, 5) | {"date": None},
         row(0, 5) | {"date": "31.03.2026"},
+        row(0, 5) | {"date": 20260331},
+        row(0, 5) | {"date": "20260331"},
+        row(0, 5) | {"date": "2026-W14-2"},
+        row(0, 5) | {"date": "2026-03-31T00:00:00"},
+        row(0, 5) | {"date": "٢٠٢٦-٠٣-٣١"},
     ],
 )
 def test_rows_of_any_form(bad: Any) -> None:
@@ -150,12 +184,33 @@ def test_one_broken_package_does_not_take_the_others_with_it(response: Response)
     assert [(g.entity_id, g.retry) for g in found.gaps] == [(0, True)]
 
 
-@given(JSON, st.lists(st.fixed_dictionaries({k: st.just(v) | JSON for k, v in row(0, 5).items()}) | JSON, max_size=4))
-def test_any_json(whole: Any, rows: Any) -> None:
-    for attempt in (0, PATIENCE):
+def test_any_json() -> None:
+    accepted = Counter[int]()
+    fields = {"category": mostly("without_mirrors") | st.just("with_mirrors"), "date": mostly(str(DAY))}
+    rows = st.lists(st.fixed_dictionaries(fields | {"downloads": mostly(5) | st.integers(0, 9)}) | JSON, max_size=4)
+
+    @given(JSON, rows)
+    def survive(whole: Any, data: Any) -> None:
+        for attempt in (0, PATIENCE):
+            batch = batch_of("a", attempt=attempt)
+            for value in (whole, {"data": whole, "package": "a"}, {"data": data, "package": "a"}):
+                accepted[survives(lambda b=batch: crawl(b), lambda _, v=value: ok(v), batch)] += 1
+
+    survive()
+    assert min(accepted[0], accepted[1]) > 30, accepted
+
+
+def test_answers_with_anything_in_them() -> None:
+    accepted = Counter[int]()
+    whole = series("a", row(1, 5), row(0, 7), row(1, 6, "with_mirrors"), row(0, 9, "with_mirrors"))
+
+    @given(mutated(json.loads(whole.body)), st.sampled_from((0, PATIENCE)))
+    def survive(body: Any, attempt: int) -> None:
         batch = batch_of("a", attempt=attempt)
-        for value in (whole, {"data": whole, "package": "a"}, {"data": rows, "package": "a"}):
-            survives(lambda b=batch: crawl(b), lambda _, v=value: ok(v), batch)
+        accepted[survives(lambda: crawl(batch), lambda _: ok(body), batch)] += 1
+
+    survive()
+    assert min(accepted[0], accepted[3], accepted[4]) > 2, accepted
 
 
 @needs_samples
@@ -187,3 +242,48 @@ def test_against_a_simulator_that_misbehaves() -> None:
     for n in range(20):
         batch = batch_of("alpha", "beta", days=12, attempt=n % 5, end=NIGHT)
         survives(lambda b=batch: crawl(b), lambda r, m=n: ask(site, r, 2 * m), batch)
+
+
+DAYS = 120
+
+
+@pytest.mark.parametrize(
+    ("kind", "probability"),
+    [
+        ("pypi_too_many", 0.3),
+        ("pypi_no_data", 0.5),
+        ("pypi_bad_counts", 0.5),
+        ("pypi_contradiction", 0.5),
+        ("pypi_stalls", 0.0),
+        ("gzip_bomb", 0.3),
+        ("proxy_not_found", 0.5),
+    ],
+)
+def test_foul_weather_brings_no_false_value(kind: str, probability: float) -> None:
+    """Through the fetcher and the budget: what is believed is what the world holds."""
+    world = make_world()
+    seen, met = 0, Counter[str]()
+    for seed in range(6):
+        scenario = replace(SCENARIOS[kind], probability=probability, seed=seed, pypi_mirrors=True)
+        site = PyPIStats(world, scenario=scenario)
+        batch = batch_of("alpha", "beta", "unknown", days=DAYS, end=NIGHT)
+        crawled = crawl_batches([batch], site, NIGHT)
+        assert site.limits.convictions() == 0
+        assert not any("bug" in reason for reason in crawled.dead)
+        met.update(site.limits.report()["faults"])
+        for done, found in crawled.found:
+            met.update(g.reason for g in found.gaps)
+            for (n, metric, day), value in table(sound(found, done)).items():
+                held = int(world.downloads[n, (day - FIRST_DAY).days])
+                assert value == (held if metric == DOWNLOADS else held + round(held / 100))
+                assert day <= site.newest_day(NIGHT)
+                seen += 1
+    assert seen > 500
+    assert met[kind] > 3 or kind == "pypi_stalls"
+    said = {
+        "pypi_no_data": "the feed ends with None",
+        "pypi_bad_counts": "the feed has no row for this day",
+        "pypi_contradiction": CONTRADICTION,
+        "pypi_stalls": f"the feed ends with {PyPIStats(world, scenario=SCENARIOS['pypi_stalls']).newest_day(NIGHT)}",
+    }
+    assert met[said.get(kind, kind)] > 3

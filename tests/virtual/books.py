@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ import numpy.typing as npt
 from astrid.catalog import ORIGIN_BY_ID
 from astrid.errors import StoreError
 from astrid.models import Batch, DeadLetter, Done, Gap, Identity, Observations, Split
-from astrid.store import CommitCounts, Progress
+from astrid.pipeline.plan import NOT_ASKED
+from astrid.store import CommitCounts, Progress, ProjectRow, RunRow
 
 Key = tuple[int, int, date]
 """(metric_id, entity_id, day)"""
@@ -39,6 +40,7 @@ class Books:
     identities: dict[int, Identity] = field(default_factory=dict)
     batches: dict[str, tuple[Batch, str]] = field(default_factory=dict)
     settled: dict[str, str] = field(default_factory=dict)
+    nights: set[date] = field(default_factory=set)
     requests: int = 0
     commits: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -46,6 +48,7 @@ class Books:
     def plan(self, batches: Sequence[Batch]) -> None:
         """Begin a run: its batches are planned."""
         self.batches = {b.batch_id: (b, "planned") for b in batches}
+        self.nights.update(b.day for b in batches)
         for batch_id in self.batches:
             self.settled.pop(batch_id, None)
         if len(self.batches) != len(batches):
@@ -116,12 +119,14 @@ class Books:
                 self.identities[identity.entity_id] = identity
 
     def enter(self, gaps: Sequence[Gap], now: datetime) -> None:
-        """Enter expected values that did not come, unless they have come."""
+        """Enter expected values that did not come, unless they have come; who was not asked takes no try's place."""
         for gap in gaps:
             key = (gap.metric_id, gap.entity_id, gap.day)
             if not gap.reason:
                 self.wrong.append(f"{key}: a gap without a reason")
-            if key not in self.values:
+            known = self.gaps.get(key)
+            tried = known is not None and not known[0].reason.startswith(NOT_ASKED)
+            if key not in self.values and not (tried and gap.reason.startswith(NOT_ASKED)):
                 self.gaps[key] = (replace(gap), now)
 
     # What ``astrid.pipeline.night.read_missing`` asks of the store
@@ -150,6 +155,20 @@ class Books:
             if first <= day <= last:
                 feeds[metric_id, origin_id] = max(day, feeds.get((metric_id, origin_id), day))
         return [(*key, day) for key, day in feeds.items()]
+
+    async def read_runs(self, limit: int) -> list[RunRow]:
+        """See :meth:`astrid.store.Store.read_runs`: nights that had something to do, and here all of them end."""
+        at = datetime.min.replace(tzinfo=UTC)
+        days = sorted(self.nights, reverse=True)[:limit]
+        return [RunRow(0, "nightly", day, "gaps", "", "", at, at, 0, 0, {}, "") for day in days]
+
+    async def read_projects(self) -> list[ProjectRow]:
+        """Nobody came later than another."""
+        return []
+
+    async def read_open_gaps(self, first: date, last: date) -> list[Gap]:
+        """See :meth:`astrid.store.Store.read_open_gaps`."""
+        return [gap for gap, _ in self.gaps.values() if first <= gap.day <= last]
 
     async def read_percentiles(self) -> dict[int, float]:
         """Nobody is worth more than another."""

@@ -68,7 +68,7 @@ def make_watchlist(world: World) -> tuple[Project, ...]:
             github=facts.former[0] if facts.former else facts.name,
             former_github=(),
             pypi=(world.packages[n],) if n < len(world.packages) else (),
-            npm=(f"package-{n}" if n % 4 else f"@scope/package-{n}",) if n % 2 else (),
+            npm=(f"package-{n}" if n % 4 == 1 else f"@scope/package-{n}",) if n % 2 else (),
             huggingface=(f"owner{n}/model",) if n % 4 == 0 else (),
             dockerhub=(f"owner{n}/image",) if n % 4 == 1 else (),
             hn_urls=(f"github.com/{facts.name}",),

@@ -45,6 +45,8 @@ WAY_S = 0.2
 TOLERANCE_S = 2 * WAY_S + 0.1
 """Nobody can obey a wait that is still on its way, with a request that is already on its own."""
 SHORT_HOURS = 0.005
+CHANCES = (0.02, 0.08, 0.25)
+"""Of a fault, per request."""
 ODDITIES = ("renamed", "gone", "reoccupied", "gated", "private", "purged", "empty", "archived", "early", "ancient")
 """What may be odd about a repository, or a model."""
 NIGHT_H = 23.0
@@ -53,13 +55,17 @@ NIGHT_H = 23.0
 
 @dataclass(frozen=True)
 class Weather:
-    """What may go wrong in a year, per request, commit, worker and night; and how long a night may plan to be."""
+    """What may go wrong in a year, per request, commit, worker and night; and how long a night may plan to be.
+
+    ``ahead_s`` is how far our clock is before everybody else's.
+    """
 
     scenario: Scenario = CALM
     lapses: float = 0.0
     kills: float = 0.0
     missed: float = 0.0
     hours: float = NIGHT_HOURS
+    ahead_s: float = 0.0
 
 
 CALM_YEAR = Weather()
@@ -68,15 +74,26 @@ CALM_YEAR = Weather()
 def foul(seed: int) -> Weather:
     """Return every fault at 2, 8 or 25 %, a dead token, dying workers, failing commits and missed nights.
 
-    Every fifth year's nights are so short that some who are due have to wait for another one.
+    Every fifth year's nights are so short that some who are due have to wait for another one; in every eighth the
+    search of Hacker News is down, in every other it forgives typos, or a user is suspended; GitHub's clock and ours
+    are ten minutes apart in two of three.
     """
-    scenario = replace(stormy(seed), probability=(0.02, 0.08, 0.25)[seed % 3])
-    return Weather(scenario, lapses=0.02, kills=0.3, missed=0.1, hours=SHORT_HOURS if seed % 5 == 0 else NIGHT_HOURS)
+    scenario = replace(
+        stormy(seed),
+        probability=CHANCES[seed % 3],
+        hn_search_down=seed % 8 == 1,
+        hn_typos=seed % 2 == 0,
+        suspended_tokens=seed % 2,
+    )
+    hours = SHORT_HOURS if seed % 5 == 0 else NIGHT_HOURS
+    return Weather(scenario, lapses=0.02, kills=0.3, missed=0.1, hours=hours, ahead_s=(0.0, 600.0, -600.0)[seed % 3])
 
 
 def twin_of(weather: Weather) -> Weather:
     """Return the same repositories, renamed and gone alike, and the same nights, without any fault."""
-    calm = replace(weather.scenario, probability=0.0, faults=(), dead_tokens=0)
+    calm = replace(
+        weather.scenario, probability=0.0, faults=(), dead_tokens=0, suspended_tokens=0, hn_search_down=False
+    )
     return Weather(calm, missed=weather.missed, hours=weather.hours)
 
 
@@ -96,6 +113,7 @@ class Year:
     requests: int = 0
     left_out: int = 0
     convictions: int = 0
+    planned: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     trace: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
     report: Mapping[str, Any] = field(default_factory=dict)
@@ -112,7 +130,7 @@ def live(seed: int, nights: int, weather: Weather, *, repos: int = 60, packages:
 
 async def _nights(year: Year, world: World, weather: Weather, nights: int) -> None:
     simulation = Simulation(world, tokens_of(5), scenario=weather.scenario, tolerance_s=TOLERANCE_S)
-    house = House(year, simulation, random.Random(f"{year.seed} house"))
+    house = House(year, simulation, random.Random(f"{year.seed} house"), weather.ahead_s)
     projects = make_watchlist(world)
     for n in range(nights):
         day = FIRST_DAY + timedelta(days=PAST_DAYS + n)
@@ -144,10 +162,14 @@ class Life:
 
 
 class House:
-    """Everything of one year that outlives a night: the broker, the budgets, the upstreams."""
+    """Everything of one year that outlives a night: the broker, the budgets, the upstreams.
 
-    def __init__(self, year: Year, simulation: Simulation, draw: random.Random) -> None:
+    Our clock is ``ahead_s`` before the upstreams'.
+    """
+
+    def __init__(self, year: Year, simulation: Simulation, draw: random.Random, ahead_s: float = 0.0) -> None:
         self.year = year
+        self.ahead_s = ahead_s
         self.simulation = simulation
         self.broker = MemoryBroker()
         tokens = tokens_of(5)
@@ -161,8 +183,8 @@ class House:
         return random.Random(f"{self.year.seed} {what}")
 
     def now_s(self) -> float:
-        """Return the virtual epoch second."""
-        return asyncio.get_running_loop().time()
+        """Return the virtual epoch second by our clock."""
+        return asyncio.get_running_loop().time() + self.ahead_s
 
     async def night(self, universe: Universe, day: date, weather: Weather) -> None:
         """Plan a night, let workers drain it, some of which die, and check that it ended whole."""
@@ -172,6 +194,7 @@ class House:
         plan = await plan_run(cast(Store, books), universe, day, now, sources, hours=weather.hours)
         batches = plan.batches
         books.plan(batches)
+        self.year.planned.update(f"{b.source}.{b.task}" for b in batches)
         books.enter(plan.left_out, now)
         self.year.left_out += sum(g.reason == LEFT_OUT for g in plan.left_out)
         await self.broker.publish(batches)
@@ -260,7 +283,8 @@ class House:
         """Look at an answer on its way."""
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self.now_s(), night_start(FIRST_DAY).tzinfo)
+        """Return the upstreams' moment."""
+        return datetime.fromtimestamp(asyncio.get_running_loop().time(), night_start(FIRST_DAY).tzinfo)
 
 
 def _reach_nobody(upstream: Upstream, arrival: Arrival, answer: Answer | None) -> None:

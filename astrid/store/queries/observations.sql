@@ -116,13 +116,19 @@ UPDATE gap g SET healed_at = $4
 FROM healed h WHERE g.metric_id = h.metric_id AND g.entity_id = h.entity_id AND g.day = h.day
 
 -- name: write_gaps
--- A key that has a value is no gap, whoever says so. One more report of a gap is one more attempt.
-INSERT INTO gap (metric_id, entity_id, day, reason, retry, first_seen_at, last_seen_at)
-SELECT p.metric_id, p.entity_id, p.day, p.reason, p.retry, $6, $6
+-- A key that has a value is no gap, whoever says so. One more report of a gap is one more attempt, but for one of which
+-- nobody was asked (astrid.pipeline.plan.NOT_ASKED): it takes no try's place, for by its tries a plan knows who waits.
+INSERT INTO gap (metric_id, entity_id, day, reason, attempts, retry, first_seen_at, last_seen_at)
+SELECT p.metric_id, p.entity_id, p.day, p.reason, (NOT starts_with(p.reason, 'not asked'))::int, p.retry, $6, $6
 FROM unnest($1::int2[], $2::int4[], $3::date[], $4::text[], $5::bool[]) AS p (metric_id, entity_id, day, reason, retry)
 WHERE NOT EXISTS (SELECT FROM observation o
                   WHERE o.metric_id = p.metric_id AND o.entity_id = p.entity_id AND o.day = p.day)
 ORDER BY p.metric_id, p.entity_id, p.day
 ON CONFLICT (metric_id, entity_id, day) DO UPDATE
-SET attempts = gap.attempts + 1, reason = excluded.reason, retry = excluded.retry,
-    last_seen_at = excluded.last_seen_at, healed_at = NULL
+SET attempts = gap.attempts + excluded.attempts, healed_at = NULL,
+    reason = CASE WHEN excluded.attempts = 0 AND NOT starts_with(gap.reason, 'not asked')
+                  THEN gap.reason ELSE excluded.reason END,
+    retry = CASE WHEN excluded.attempts = 0 AND NOT starts_with(gap.reason, 'not asked')
+                 THEN gap.retry ELSE excluded.retry END,
+    last_seen_at = CASE WHEN excluded.attempts = 0 AND NOT starts_with(gap.reason, 'not asked')
+                        THEN gap.last_seen_at ELSE excluded.last_seen_at END

@@ -17,10 +17,6 @@ ORDER BY day
 SELECT entity_id, day, value FROM observation
 WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) AND day BETWEEN $3 AND $4
 
--- name: read_written_matrix
-SELECT entity_id, day, value, run_id FROM observation
-WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) AND day BETWEEN $3 AND $4
-
 -- name: read_open_gaps
 SELECT entity_id, metric_id, day, reason, retry FROM gap
 WHERE healed_at IS NULL AND day BETWEEN $1 AND $2
