@@ -196,10 +196,10 @@ class Observations:
         return list(zip(self.entity_id.tolist(), self.metric_id.tolist(), self.day.tolist(), strict=True))
 
     def filled_by(self, second: Observations) -> Observations:
-        """Return these with the gaps filled for which a second answer has a value; what has one already stands."""
-        standing = set(self.dated_keys())
-        new = np.array([key not in standing for key in second.dated_keys()], np.bool_)
-        filled = {key for key, is_new in zip(second.dated_keys(), new.tolist(), strict=True) if is_new}
+        """Return these with their doubtful gaps filled for which a second answer has a value; all else stands."""
+        doubted = {(g.entity_id, g.metric_id, g.day) for g in self.gaps if g.doubtful} - set(self.dated_keys())
+        new = np.array([key in doubted for key in second.dated_keys()], np.bool_)
+        filled = doubted.intersection(second.dated_keys())
         named = {(i.entity_id, i.platform) for i in self.identities}
         return Observations(
             np.concatenate([self.entity_id, second.entity_id[new]]),

@@ -189,6 +189,21 @@ class TestAskingAgain:
         assert [(g.entity_id, g.day) for g in done.observations.gaps] == [(1, self.DAYS[1])]
 
 
+    def test_only_what_was_doubtful_is_filled(self) -> None:
+        """A day that failed for everybody is believed to have failed by all of a list, and not by one alone."""
+        late, odd = (Gap(1, 40, day, "x", True, doubtful=day == self.DAYS[1]) for day in self.DAYS)
+        first = Observations.from_rows([(2, 40, self.DAYS[0], 5.0, 7)], [late, odd])
+        second = Observations.from_rows(
+            [(1, 40, self.DAYS[0], 0.0, 7), (1, 40, self.DAYS[1], 6.0, 7), (2, 40, self.DAYS[0], 9.0, 7)]
+        )
+        filled = first.filled_by(second)
+        assert dict(zip(filled.dated_keys(), filled.value.tolist(), strict=True)) == {
+            (2, 40, self.DAYS[0]): 5.0,
+            (1, 40, self.DAYS[1]): 6.0,
+        }
+        assert filled.gaps == (late,)
+
+
 class TestSnapshots:
     @pytest.mark.parametrize(
         ("moments", "asked", "late"),
