@@ -264,7 +264,7 @@ class TestWalk:
             stories, _ = walk(items | {number: item(number, absurd_s)}, first_s, end_s, 1500)
             assert set(stories) == set(range(600, 800)) - {number}, number
 
-    @pytest.mark.parametrize("place", [1, 500, 1000, 2000, 2996])
+    @pytest.mark.parametrize("place", [1, 626, 1000, 1251, 2000, 2501, 2996])
     def test_absurd_times_in_a_row_that_mislead_the_bisection_are_walked_around(self, place: int) -> None:
         """Sixteen numbers in a row that all lie: the border is looked for until a hundred items tell where it is."""
         for absurd_s in (FIRST_S, MIDNIGHT + 10 * 5000):
@@ -272,12 +272,25 @@ class TestWalk:
             stories, _ = walk(items, MIDNIGHT + 10_000, MIDNIGHT + 30_000, 5000)
             assert set(stories) == set(range(1000, 3000)) - set(range(place, place + 16))
 
+    def test_some_absurd_times_beyond_the_border_do_not_make_a_walk_longer(self) -> None:
+        items = filled(5000) | {n: item(n, FIRST_S) for n in range(25, 5000, 50)}
+        stories, asked = walk(items, MIDNIGHT + 10_000, MIDNIGHT + 20_000, 5000)
+        assert set(stories) == set(range(1000, 2000)) - set(range(25, 5000, 50))
+        assert len([n for n in asked if n > 2200]) < 100
+
+    @pytest.mark.parametrize("absurd_s", [2**31, MIDNIGHT + 10 * 3000 + 2 * FUTURE_S])
+    def test_times_that_nobody_has_reached_yet_do_not_end_a_day(self, absurd_s: int) -> None:
+        for place in (1000, 1400, 1450, 1500, 1550):
+            items = filled(3000) | {n: item(n, absurd_s) for n in range(place, place + 250)}
+            stories, _ = walk(items, MIDNIGHT + 10_000, MIDNIGHT + 20_000, 3000)
+            assert set(stories) == set(range(1000, 2000)) - set(range(place, place + 250))
+
     def test_numbers_that_are_given_a_little_before_their_times_are_found_beyond_the_border(self) -> None:
         items = filled(3000)
-        for early, late in ((995, 1004), (1990, 2009)):
+        for early, late in ((970, 1029), (1970, 2029)):
             items[early], items[late] = item(early, items[late]["time"]), item(late, items[early]["time"])
         stories, _ = walk(items, MIDNIGHT + 10_000, MIDNIGHT + 20_000, 3000)
-        assert set(stories) == set(range(1000, 2000)) - {1004, 1990} | {995, 2009}
+        assert set(stories) == set(range(1000, 2000)) - {1029, 1970} | {970, 2029}
 
     def test_a_day_that_is_not_over_there_is_not_read(self) -> None:
         """An answer that stands still hides the rest of a day; its stories would look like all that there were."""
@@ -318,6 +331,17 @@ class TestWalk:
         items = {n: item(n, MIDNIGHT + n) for n in (*range(1, 100), *range(9_900, 10_000))}
         with pytest.raises(Malformed, match="no item with a time"):
             walk(items, MIDNIGHT + 50, MIDNIGHT + 9_950, 10_000)
+
+    def test_silence_in_a_day_that_no_bisection_meets(self) -> None:
+        items = {n: i for n, i in filled(40_000, 1).items() if not 25_100 <= n < 29_400}
+        with pytest.raises(Malformed, match="no item with a time among"):
+            walk(items, MIDNIGHT + 20_050, MIDNIGHT + 35_000, 40_000)
+
+    def test_a_bisection_does_not_look_through_a_million_numbers(self) -> None:
+        newest = 1_000_000
+        items = {n: item(n, MIDNIGHT + n) for n in (*range(1, 100), *range(newest - 100, newest + 1))}
+        with pytest.raises(Malformed, match="no item with a time from 500001 to 50"):
+            walk(items, MIDNIGHT + 50, MIDNIGHT + 90, newest)
 
     def test_answers_that_cannot_be_read_are_asked_for_again(self) -> None:
         items = filled(300, 1, url="https://example.org/a") | {301: item(301, MIDNIGHT + 86_400)}
