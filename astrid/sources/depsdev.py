@@ -78,16 +78,17 @@ def crawl(batch: Batch) -> Steps:
     rows: list[Row] = []
     gaps: list[Gap] = []
     for entity in batch.entities:
+        failed = False
         try:
             found = yield from _crawl_package(entity, batch.day)
         except (Malformed, Unavailable) as exc:
             if batch.attempt < PATIENCE:
                 raise
-            found = {RELEASES: str(exc), DEPENDENTS: str(exc)}
+            found, failed = {RELEASES: str(exc), DEPENDENTS: str(exc)}, True
         for metric_id, value in found.items():
             if isinstance(value, str):
                 gone = value in (UNKNOWN_PACKAGE, NO_VERSION)
-                gaps.append(Gap(entity.entity_id, metric_id, batch.day, value, not gone, value in DOUBTFUL))
+                gaps.append(Gap(entity.entity_id, metric_id, batch.day, value, not gone, failed or value in DOUBTFUL))
             else:
                 rows.append((entity.entity_id, metric_id, batch.day, float(value), DEPSDEV))
     return Observations.from_rows(rows, gaps)

@@ -95,7 +95,7 @@ def _count(value: object) -> int | None:
 
 
 def _gaps(entity_id: int, batch: Batch, reason: str, retry: bool) -> list[Gap]:
-    return [Gap(entity_id, metric_id, batch.day, reason, retry) for metric_id, _ in _FIELDS]
+    return [Gap(entity_id, metric_id, batch.day, reason, retry, doubtful=retry) for metric_id, _ in _FIELDS]
 
 
 SOURCE: Final = Source(

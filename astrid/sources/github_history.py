@@ -66,13 +66,13 @@ def crawl_history(batch: Batch) -> Steps:
             reason = yield from explain_absence(entity)
         gaps += [Gap(entity.entity_id, GAINED, day, reason, retry) for day in asked]
     for repository in known:
-        number, past = repository.entity.entity_id, Past()
+        number, past, failed = repository.entity.entity_id, Past(), False
         try:
             reason, retry = yield from _read_history(repository, batch.start, past)
         except (Malformed, Unavailable) as exc:
             if batch.attempt < PATIENCE:
                 raise
-            reason, retry = str(exc), True
+            reason, retry, failed = str(exc), True, True
         stated = past.stated
         first = _first_day(repository, stated, batch.start, whole=not reason)
         for day in asked:
@@ -82,7 +82,7 @@ def crawl_history(batch: Batch) -> Steps:
                 why = CONTRADICTED if day in past.contradicted else reason
                 late = "the history does not reach this day yet" if stated and day > max(stated) else ""
                 why = why or late or "the history states no sound count for this day"
-                odd = day in past.contradicted or not (reason or late)
+                odd = failed or day in past.contradicted or not (reason or late)
                 gaps.append(Gap(number, GAINED, day, why, retry, doubtful=odd))
     return Observations.from_rows(rows, gaps, identities(known))
 

@@ -53,7 +53,7 @@ def crawl(batch: Batch) -> Steps:
         except (Malformed, Unavailable) as exc:
             if batch.attempt < PATIENCE:
                 raise
-            gaps += [Gap(entity.entity_id, DOWNLOADS, day, str(exc), True) for day in wanted]
+            gaps += [Gap(entity.entity_id, DOWNLOADS, day, str(exc), True, doubtful=True) for day in wanted]
             continue
         doubtful = {day for day in counts.keys() & mirrored.keys() if mirrored[day] < counts[day]}
         # A package of which downloads with mirrors are never stated owes none.

@@ -22,7 +22,8 @@ _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 PATIENCE: Final = 3
 """Where one entity costs one request, an answer that cannot be read fails the batch this often; from then on it
-costs its entity alone. Else one broken entity would take the others of its batch with it, night after night."""
+costs its entity alone, which is asked once more at once (a *doubtful* gap). Else one broken entity would take the
+others of its batch with it, night after night."""
 
 
 Span = Literal["lookback", "since_missing", "windows"]

@@ -243,7 +243,7 @@ def test_one_broken_repository_does_not_take_the_others_with_it(response: Respon
     batch = history(*entities, start=SUNDAY, end=SUNDAY, attempt=PATIENCE)
     found, _ = past(batch, [*answers, ok([week(SUNDAY, [5])])])
     assert table(sound(found, batch)) == {(2, GAINED, SUNDAY): 5.0}
-    assert [(g.entity_id, g.retry) for g in found.gaps] == [(1, True)]
+    assert [(g.entity_id, g.retry, g.doubtful) for g in found.gaps] == [(1, True, True)]
 
 
 @pytest.mark.parametrize(
