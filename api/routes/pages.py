@@ -48,7 +48,7 @@ async def show_leaderboard(state: Shared, category: Category = None, offset: Off
     directory = await state.directory()
     directory.tracked(category or None)
     board = await (state.board(day) if day else read_board(state))
-    notes = [note for metric in METRICS for note in await read_notes(state, metric)]
+    notes = [note for metric in METRICS if metric.weight for note in await read_notes(state, metric)]
     verdicts = await state.verdicts(board.day if board else None)
     over = night_of(state.now())
     return render(
