@@ -147,13 +147,13 @@ async def read_reading(
         other, own = [await _newest_values(store, name, tracked, day) for name in ("depsdev_stars", "github_stars")]
         return replace(reading, other=other, own=own)
     if rereads := [t.reread_days for t in SOURCES[source].tasks.values() if t.reread_days]:
-        before, after = await _read_anew(store, source, day, week_run, min(rereads), stand_ins)
+        before, after = await _read_anew(store, source, day, run_id, week_run, min(rereads), stand_ins)
         return replace(reading, before=before, after=after)
     return reading
 
 
 async def _read_anew(
-    store: Store, source: str, day: date, week_run: int, nights: int, stand_ins: Sequence[int]
+    store: Store, source: str, day: date, run_id: int, week_run: int, nights: int, stand_ins: Sequence[int]
 ) -> tuple[Floats, Floats]:
     """Return what stood before of the series that the last nights read anew, and what stands now.
 
@@ -161,14 +161,15 @@ async def _read_anew(
     once.
     """
     found = await store.read_anew(source, day - timedelta(days=nights - 1), day, SETTLED_DAYS + COMPARED_DAYS)
-    ids = np.empty(0, np.int32)
-    for _, own in found:
+    ids, since = np.empty(0, np.int32), day
+    for night, own in found:
         if len(ids) < SERIES_FEW:
-            ids = np.union1d(ids, own)
+            ids, since = np.union1d(ids, own), night
     metric = watched_metrics(source)[0]
     kept_out = await store.read_kept_out(source, list_doubters(metric.name))
+    stood = kept_out.doubting(week_run).before(await store.read_first_run(since, run_id))
     first = day - timedelta(days=DAYS - 1)
-    before = await store.read_matrix(metric.metric_id, ids, first, day, kept_out.doubting(week_run), without=stand_ins)
+    before = await store.read_matrix(metric.metric_id, ids, first, day, stood, without=stand_ins)
     return before, await store.read_matrix(metric.metric_id, ids, first, day, without=stand_ins)
 
 

@@ -55,6 +55,10 @@ class KeptOut:
         """Return the same, and where a run from ``run_id`` on replaced a value that counts, the replaced one does."""
         return replace(self, episodes=(*self.episodes, Episode(run_id, OPEN)))
 
+    def before(self, run_id: int) -> KeptOut:
+        """Return the same, and nothing counts that a run from ``run_id`` on wrote."""
+        return replace(self, episodes=(*self.episodes, Episode(run_id, run_id)))
+
     @property
     def first_run(self) -> int:
         """The first run of which not all counts."""

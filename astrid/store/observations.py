@@ -320,10 +320,15 @@ async def _write_staged(connection: Connection, parts: list[_Rows], run_id: int,
         }
         await copy_rows(connection, "incoming", _INCOMING, columns, len(rows))
     new = affected(await connection.execute(_SQL["insert_incoming"], now, run_id))
-    await connection.execute(_SQL["create_replaced"])
-    status = await connection.execute(_SQL["lock_replaced"], _ORIGIN_IDS, _ORIGIN_PRECEDENCES, first, last)
-    changed = affected(status)
-    if changed:
+    changed = 0
+    while True:
+        # A statement that had to wait may pass over rows of other partitions than the one that it waited in (seen on
+        # PostgreSQL 18.4). The next one has a new snapshot, and what was locked already is equal by then.
+        await connection.execute(_SQL["create_replaced"])
+        status = await connection.execute(_SQL["lock_replaced"], _ORIGIN_IDS, _ORIGIN_PRECEDENCES, first, last)
+        if not affected(status):
+            break
+        changed += affected(status)
         await connection.execute(_SQL["keep_replaced"], now, run_id)
         await connection.execute(_SQL["index_replaced"])
         await connection.execute(_SQL["update_standing"], now, run_id, first, last)

@@ -139,6 +139,11 @@ def test_a_live_night_without_a_token_skips_github(environ: dict[str, str], tmp_
         planned = json.loads(out)
         assert {s["source"] for s in planned["sources"]} == {"hackernews", "pypistats", "npm", "dockerhub", "depsdev"}
         assert any("github is skipped" in sentence for sentence in planned["skipped"])
+        _, out, _ = run(live, "plan")
+        assert "Night of 2026-03-31" in out
+        longest = round(max(s["hours"] for s in planned["sources"]) * 60)
+        assert f"The night takes {longest} min at the limits" in out
+        assert "github is skipped: set ASTRID_GITHUB_TOKENS" in out
 
         code, out, said = run(live, "nightly", "--json")
         assert code == 3, said  # the feed of PyPI ends before this night: a gap, said so

@@ -27,8 +27,10 @@ from astrid.broker.memory import MemoryBroker
 from astrid.catalog import METRIC_BY_NAME
 from astrid.demo import TOKENS, simulated_settings
 from astrid.errors import StoreError
+from astrid.nightly import plan_costs
 from astrid.pipeline.night import Driver, RunResult, run_backfill, run_night
 from astrid.pipeline.score import score_and_publish
+from astrid.ratelimit import token_name
 from astrid.runtime import CrawlWorker, load_universe, local_exchanges, usable_sources
 from astrid.settings import Settings, load_settings
 from astrid.simulators.server import Server, open_server
@@ -301,3 +303,26 @@ async def test_a_night_that_comes_too_late_leaves_gaps_and_no_count(database: st
     assert result.state == again.state == "gaps"
     assert result.ranked > 0
     assert set(tries) == {1}, "a moment that has passed was asked for again"
+
+
+async def test_a_plan_counts_users_not_tokens(database: str, watchlist: Path) -> None:
+    """Two tokens of one user have one budget; what a night has read of them goes before what is declared."""
+
+    async def hours(tokens: str, users: str) -> dict[str, float]:
+        settings = load_settings(
+            {}, database_url=database, watchlist=watchlist, github_tokens=tokens, github_token_users=users
+        )
+        _, costs, _ = await plan_costs(settings, NIGHTS[0])
+        return {c.bucket: c.hours for c in costs if c.source == "github"}
+
+    one = await hours("token-1", "1=octocat")
+    assert set(one) == {"core", "graphql"}
+    assert await hours("token-1,token-2", "1=octocat,2=octocat") == one
+    halves = {bucket: pytest.approx(h / 2) for bucket, h in one.items()}
+    assert await hours("token-1,token-2", "1=octocat,2=builds") == halves
+    async with open_store(database) as store:
+        read = {token_name(token): (7, "octocat") for token in ("token-1", "token-2")}
+        await store.write_token_users(read, night_start(NIGHTS[0]))
+    assert await hours("token-1,token-2", "1=octocat,2=builds") == one
+    # Without a token nothing is asked of GitHub, and nobody needs to be counted.
+    assert await hours("", "") == {}

@@ -68,17 +68,18 @@ class Place:
         await self.store.plan_batches(run_id, batches, NOW)
         return run_id
 
-    async def crawl(self, night: date, factor: float = 1.0, *, known: bool = True) -> int:
+    async def crawl(self, night: date, factor: float | Floats = 1.0, *, known: bool = True) -> int:
         """Crawl PyPI as a night does and return the run: a seventh of the packages anew, of the others the night's day.
 
         Every answer is ``factor`` times what is true. Unless ``known``, no batch tells what was asked.
         """
+        factors = np.broadcast_to(np.float32(factor), N)
         run_id = await self.store.start_run("nightly", night, "test", "1.0.0", NOW)
         anew = (self.universe.entity_ids + night.toordinal()) % 7 == 0
         for whole, first in ((True, FIRST), (False, night)):
             columns = np.flatnonzero(anew == whole)
             rows = [
-                (int(self.universe.entity_ids[c]), PYPI, day, float(np.floor(self.sound[day][c] * factor)), 5)
+                (int(self.universe.entity_ids[c]), PYPI, day, float(np.floor(self.sound[day][c] * factors[c])), 5)
                 for day in (first + timedelta(days=n) for n in range((night - first).days + 1))
                 for c in columns
             ]
@@ -251,6 +252,14 @@ async def test_a_shift_that_no_level_shows_is_seen_in_what_it_replaces(place: Pl
     assert await place.count_wrong(NIGHT) == 0
 
 
+async def test_a_feed_that_is_mended_at_once_is_believed_at_once(place: Place) -> None:
+    """What was read anew while it was wrong still stands; what tonight was read anew is sound, and that decides."""
+    rang = [bool(violated(await place.inspect(later(n), await place.crawl(later(n), 0.7)))) for n in range(3)]
+    rang += [bool(violated(await place.inspect(later(n), await place.crawl(later(n))))) for n in range(3, 5)]
+    assert rang == [True] * 3 + [False] * 2
+    assert await place.count_wrong(later(4)) == 0
+
+
 async def test_a_sound_feed_that_is_read_anew_rings_nothing_and_mends_a_day(place: Place) -> None:
     await place.write(later(-30), place.sound[later(-30)] / 2, 1)
     for n in range(3):
@@ -349,6 +358,12 @@ async def test_a_night_that_runs_twice_is_one_night(place: Place) -> None:
     (episode, *_) = (await place.kept_out()).episodes
     assert (episode.violated_run, again) == (first, first + 1)
     assert await place.count_wrong(NIGHT) == 0
+    first = await place.crawl(later(1))
+    again = await place.start(later(1), PYPISTATS)
+    assert violated(await place.inspect(later(1), again)) == set()
+    (episode,) = (await place.kept_out()).episodes
+    assert episode.end_run == first
+    np.testing.assert_array_equal(await place.read_counting(later(1), later(1)), place.true(later(1), later(1)))
 
 
 async def test_a_feed_that_is_mended_without_a_word_comes_back_within_a_week(place: Place) -> None:
@@ -396,6 +411,7 @@ async def test_a_violation_lasts_over_nights_that_could_not_be_judged(store: Sto
     assert (first.state, first.since) == ("ok", None)
     assert await store.read_canaries(NIGHT - timedelta(days=1)) == []
     assert await store.read_last_states(later(900)) == {("npm", "level"): "violated"}
+    assert await store.read_last_states(later(3)) == {("npm", "level"): "violated"}
     assert await store.read_last_states(later(1)) == {("npm", "level"): "ok"}
     assert await store.read_last_states(NIGHT) == {}
     await store.write_verdicts([])

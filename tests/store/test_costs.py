@@ -85,7 +85,8 @@ async def test_percentiles_of_the_last_scores(store: Store, ids: dict[str, int])
 class Nights:
     """Nights over a real store without Ray or upstreams: what is asked of whom, and who never answers.
 
-    ``asked`` are the entities that the last night asked about; ``batches`` its batches in the order of the queue.
+    ``asked`` are the entities that the last night asked about; ``batches`` its batches in the order of the queue. A
+    crawl takes half an hour.
     """
 
     store: Store
@@ -95,6 +96,7 @@ class Nights:
     failing: frozenset[int] = frozenset()
     batches: list[Batch] = field(default_factory=list)
     breaks: BaseException | None = None
+    clock_s: float = 0.0
 
     @property
     def asked(self) -> set[int]:
@@ -102,10 +104,11 @@ class Nights:
 
     async def run(self, day: date, count_spent: Callable[[str], Any] | None = None, **options: Any) -> RunResult:
         broker = MemoryBroker()
-        timeline = Timeline(night_start(day), 0.0)
+        timeline = Timeline(night_start(day), self.clock_s)
         self.batches = []
 
         async def crawl(run_id: int, sources: Sequence[str]) -> None:
+            self.clock_s += 1800
             for source in sources:
                 for delivery in await broker.receive(source, "worker#1", 10_000, 0.0):
                     self.batches.append(delivery.batch)
@@ -121,7 +124,7 @@ class Nights:
             return {}
 
         driver = Driver(
-            *(self.store, broker, timeline, lambda: 0.0, crawl, score, lambda _: None, "test"),
+            *(self.store, broker, timeline, lambda: self.clock_s, crawl, score, lambda _: None, "test"),
             count_spent=count_spent or nothing,
             hours=self.hours,
         )
@@ -185,7 +188,7 @@ async def test_a_short_night_asks_the_most_read_first_and_enters_who_is_left_out
     assert {(g.entity_id, g.metric_id, g.reason, g.retry) for g in left} == {
         (by_slug[slug], DOWNLOADS, LEFT_OUT, True) for slug in rest
     }
-    assert (result.state, result.open_gaps) == ("gaps", len(rest))
+    assert (result.state, result.open_gaps, result.hours) == ("gaps", len(rest), 0.5)
 
 
 async def test_what_a_night_spent_is_recorded_however_its_crawl_ends(store: Store) -> None:

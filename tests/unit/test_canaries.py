@@ -595,6 +595,10 @@ def test_sound_weeks_end_what_the_weeks_before_are_full_of() -> None:
     # Ten of the newest week are too few: the week before belongs to them.
     few = np.where(np.arange(200) < 10, 0, weeks + 1)
     assert violated(replace(mended, weeks=few)) == set()
+    bad = (np.arange(200) < 15) | (np.arange(200) >= 50)
+    fifteen = np.where(np.arange(200) < 15, 0, weeks + 1)
+    told = replace(mended, history=sound.history * np.where(bad, 3.0, 1.0), weeks=fifteen)
+    assert "history_vs_count" in violated(told), "nor do the few of the newest week not count"
     assert violated(replace(mended, history=sound.history * np.where(few > 0, 0.1, 1.0), weeks=few)) == {
         "capture", "history_vs_count",
     }  # fmt: skip

@@ -188,7 +188,6 @@ class TestAskingAgain:
         assert len(done.observations) == 3
         assert [(g.entity_id, g.day) for g in done.observations.gaps] == [(1, self.DAYS[1])]
 
-
     def test_only_what_was_doubtful_is_filled(self) -> None:
         """A day that failed for everybody is believed to have failed by all of a list, and not by one alone."""
         late, odd = (Gap(1, 40, day, "x", True, doubtful=day == self.DAYS[1]) for day in self.DAYS)

@@ -17,10 +17,10 @@ from astrid.errors import AstridError
 from astrid.models import Gap
 from astrid.pipeline import night
 from astrid.pipeline.costs import Cost, count_night_hours
-from astrid.pipeline.night import Driver, _between, _count_spent, count_nothing
+from astrid.pipeline.night import Driver, RunResult, _between, _count_spent, count_nothing
 from astrid.pipeline.plan import LEFT_OUT, NO_NIGHT, PASSED_OVER, Plan
 from astrid.store import CostRow
-from astrid.terminal import cost_table, explain_left_out, spent_table
+from astrid.terminal import cost_table, explain_left_out, print_result, spent_table
 
 GITHUB, PYPI = ("github", "core"), ("pypistats", "core")
 
@@ -105,6 +105,13 @@ class TestWhatAPersonReads:
         assert [cell.strip() for cell in row.strip("│").split("│")] == [
             *("github", "core", "100", "103", "90", "-", "31 min")
         ]
+
+    def test_a_night_says_how_long_it_took(self) -> None:
+        console = Console(record=True, width=140, file=StringIO())
+        done = {"done": 3}
+        print_result(console, RunResult(1, date(2026, 3, 31), done, {}, 2, 40, hours=0.5))
+        said = "Night of 2026-03-31: gaps; 3 batches, 40 projects ranked, 2 gaps; it took 30 min."
+        assert console.export_text().strip() == said
 
     def test_what_is_left_out_is_said_by_its_reason(self) -> None:
         def gaps(reason: str, count: int) -> list[Gap]:

@@ -63,6 +63,7 @@ ORDER BY metric_id, entity_id, day
 ON CONFLICT (metric_id, entity_id, day) DO NOTHING
 
 -- name: create_replaced
+DROP TABLE IF EXISTS pg_temp.replaced;
 CREATE TEMP TABLE replaced ON COMMIT DROP AS
 SELECT o.* FROM observation o LIMIT 0
 
