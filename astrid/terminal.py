@@ -193,7 +193,7 @@ def print_result(console: Console, result: RunResult) -> None:
     )
     for source in result.violated:
         console.print(
-            f"The upstream of {source} breaks its contract: what it wrote is kept out of the scores; why: /v1/canaries",
+            f"The upstream of {source} breaks its contract; why, and what is kept out of the scores: /v1/canaries",
             style="bold red",
         )
     if result.costs:

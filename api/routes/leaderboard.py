@@ -21,7 +21,7 @@ async def read_leaderboard(
 
     `coverage` is the share of the tracked projects that are ranked that day. Each `contributions` adds up to
     `score` − 50. Intervals say by `calibrated` whether they were checked against realised errors. `held_out` names the
-    sources that broke their contract that night, see `/v1/canaries`.
+    sources of which something was kept out of the scores that night, see `/v1/canaries`.
     """
     directory = await state.directory()
     directory.tracked(category)
