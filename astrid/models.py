@@ -196,10 +196,21 @@ class Observations:
         return list(zip(self.entity_id.tolist(), self.metric_id.tolist(), self.day.tolist(), strict=True))
 
     def filled_by(self, second: Observations) -> Observations:
-        """Return these with their doubtful gaps filled for which a second answer has a value; all else stands."""
-        doubted = {(g.entity_id, g.metric_id, g.day) for g in self.gaps if g.doubtful} - set(self.dated_keys())
-        new = np.array([key in doubted for key in second.dated_keys()], np.bool_)
+        """Return these with their doubtful gaps filled for which a second answer has a value; all else stands.
+
+        What comes along with a filled value, and the first answer did not speak of at all, comes too.
+        """
+        standing = set(self.dated_keys())
+        doubted = {(g.entity_id, g.metric_id, g.day) for g in self.gaps if g.doubtful} - standing
         filled = doubted.intersection(second.dated_keys())
+        spoken_of = standing | {(g.entity_id, g.metric_id, g.day) for g in self.gaps}
+        days = {(entity_id, day) for entity_id, _, day in filled}
+
+        def is_new(key: tuple[int, int, date]) -> bool:
+            return key in filled or (key not in spoken_of and (key[0], key[2]) in days)
+
+        new = np.array([is_new(key) for key in second.dated_keys()], np.bool_)
+        along = tuple(g for g in second.gaps if is_new((g.entity_id, g.metric_id, g.day)))
         named = {(i.entity_id, i.platform) for i in self.identities}
         return Observations(
             np.concatenate([self.entity_id, second.entity_id[new]]),
@@ -207,7 +218,7 @@ class Observations:
             np.concatenate([self.day, second.day[new]]),
             np.concatenate([self.value, second.value[new]]),
             np.concatenate([self.origin_id, second.origin_id[new]]),
-            tuple(g for g in self.gaps if (g.entity_id, g.metric_id, g.day) not in filled),
+            (*(g for g in self.gaps if (g.entity_id, g.metric_id, g.day) not in filled), *along),
             (*self.identities, *(i for i in second.identities if (i.entity_id, i.platform) not in named)),
         )
 

@@ -26,7 +26,7 @@ STRAY: Final = 0.1
 """A border of the days is behind a hundred items of which no larger share is on its other side: numbers are given a
 little before times."""
 
-ROUNDS: Final = 3
+ROUNDS: Final = 6
 """Among thousands of answers some cannot be read; those are asked for again."""
 
 NEIGHBOURS: Final = 16

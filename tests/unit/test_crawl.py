@@ -193,12 +193,16 @@ class TestAskingAgain:
         late, odd = (Gap(1, 40, day, "x", True, doubtful=day == self.DAYS[1]) for day in self.DAYS)
         first = Observations.from_rows([(2, 40, self.DAYS[0], 5.0, 7)], [late, odd])
         second = Observations.from_rows(
-            [(1, 40, self.DAYS[0], 0.0, 7), (1, 40, self.DAYS[1], 6.0, 7), (2, 40, self.DAYS[0], 9.0, 7)]
+            [
+                *((1, 40, self.DAYS[0], 0.0, 7), (1, 40, self.DAYS[1], 6.0, 7), (2, 40, self.DAYS[0], 9.0, 7)),
+                *((1, 31, self.DAYS[0], 8.0, 7), (1, 31, self.DAYS[1], 8.0, 7)),  # comes along
+            ],
         )
         filled = first.filled_by(second)
         assert dict(zip(filled.dated_keys(), filled.value.tolist(), strict=True)) == {
             (2, 40, self.DAYS[0]): 5.0,
             (1, 40, self.DAYS[1]): 6.0,
+            (1, 31, self.DAYS[1]): 8.0,
         }
         assert filled.gaps == (late,)
 
