@@ -5,34 +5,34 @@ Exit codes: 0 complete, 1 failed, 2 configuration, 3 finished with gaps.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
-import orjson
 import typer
 from rich.logging import RichHandler
 
 from astrid import __version__
-from astrid.errors import AstridError, ConfigError
-from astrid.settings import Settings, load_settings
-from astrid.terminal import open_console
-
-if TYPE_CHECKING:
-    from astrid.pipeline.night import RunResult
-
-T = TypeVar("T")
-
-COMPLETE, FAILED, CONFIGURATION, GAPS, INTERRUPTED = 0, 1, 2, 3, 130
-
-out: Final = open_console()
-err: Final = open_console(stderr=True)
+from astrid.settings import load_settings
+from astrid.shell import (
+    Address,
+    Day,
+    Demo,
+    Json,
+    err,
+    exit_code,
+    guarded,
+    load_command_settings,
+    out,
+    print_json,
+    run,
+    to_date,
+)
 
 app: Final = typer.Typer(
     name="astrid",
@@ -44,18 +44,6 @@ app: Final = typer.Typer(
 )
 watchlist_app: Final = typer.Typer(help="The tracked universe.", no_args_is_help=True)
 app.add_typer(watchlist_app, name="watchlist")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Day = Annotated[
-    datetime | None,
-    typer.Option("--day", formats=["%Y-%m-%d"], help="The day (UTC); default: the last one that is over."),
-]
-Address = Annotated[
-    str,
-    typer.Option(
-        "--address", envvar="RAY_ADDRESS", help="Ray: local (a private one), auto, or the address of a cluster."
-    ),
-]
 
 
 @app.command()
@@ -71,7 +59,7 @@ def demo(
     from astrid.demo import run_demo
 
     settings = load_settings(os.environ, http_port=port)
-    _run(run_demo(settings, out, "local", once=once, nights=nights))
+    run(run_demo(settings, out, "local", once=once, nights=nights))
 
 
 @app.command()
@@ -87,9 +75,9 @@ def nightly(day: Day = None, json: Json = False, address: Address = "local") -> 
     settings = load_settings(os.environ)
     console = err if json else out
     with show_progress(console, "nightly") as watch:
-        result = _run(run_nightly(settings, _date(day), address, watch, console.print))
+        result = run(run_nightly(settings, to_date(day), address, watch, console.print))
     if json:
-        _print_json(asdict(result) | {"state": result.state})
+        print_json(asdict(result) | {"state": result.state})
     else:
         print_result(out, result)
     raise typer.Exit(exit_code(result))
@@ -102,25 +90,14 @@ def plan(day: Day = None, json: Json = False) -> None:
     from astrid.terminal import cost_table
 
     settings = load_settings(os.environ)
-    night, costs, skipped = _run(plan_costs(settings, _date(day)))
+    night, costs, skipped = run(plan_costs(settings, to_date(day)))
     if json:
-        _print_json({"day": night, "sources": [asdict(c) for c in costs], "skipped": skipped})
+        print_json({"day": night, "sources": [asdict(c) for c in costs], "skipped": skipped})
         return
     out.print(f"Night of {night}")
     out.print(cost_table(costs))
     for sentence in skipped:
         out.print(sentence)
-
-
-Demo = Annotated[bool, typer.Option("--demo", help="Use the demo's embedded database.")]
-
-
-def _load_settings(demo_database: bool, **overrides: Any) -> Settings:
-    """Load the settings; ``demo_database`` points the state folder at the demo's."""
-    from astrid.runtime import demo_settings
-
-    settings = load_settings(os.environ, **overrides)
-    return demo_settings(settings) if demo_database else settings
 
 
 @app.command()
@@ -134,15 +111,15 @@ def serve(
     from api.serve import serve as serve_api
     from astrid.runtime import with_database
 
-    settings = _load_settings(demo, http_port=port)
+    settings = load_command_settings(demo, http_port=port)
 
-    async def run() -> None:
+    async def work() -> None:
         async with with_database(settings) as ready:
             require_free_port(host, ready.http_port)
             out.print(f"Page and API at http://{host}:{ready.http_port} until Ctrl-C.")
             await serve_api(ready, host, ready.http_port)
 
-    _run(run())
+    run(work())
 
 
 @app.command()
@@ -152,11 +129,11 @@ def migrate() -> None:
 
     settings = load_settings(os.environ)
 
-    async def run() -> None:
+    async def work() -> None:
         async with with_database(settings):
             pass
 
-    _run(run())
+    run(work())
     out.print("The database has the schema of this version.")
 
 
@@ -166,15 +143,15 @@ def digest(json: Json = False, demo: Demo = False) -> None:
     from astrid.runtime import database_url, with_database
     from astrid.store import open_store
 
-    settings = _load_settings(demo)
+    settings = load_command_settings(demo)
 
-    async def run() -> Mapping[str, Any]:
+    async def work() -> Mapping[str, Any]:
         async with with_database(settings) as ready, open_store(database_url(ready), pool_size=1) as store:
             return await store.digest()
 
-    tables = _run(run())
+    tables = run(work())
     if json:
-        _print_json({name: {"rows": t.rows, "sha256": t.sha256} for name, t in tables.items()})
+        print_json({name: {"rows": t.rows, "sha256": t.sha256} for name, t in tables.items()})
         return
     for name, table in tables.items():
         out.print(f"{name:<22} {table.rows:>10}  {table.sha256}", highlight=False)
@@ -198,7 +175,7 @@ def simulate(
     from astrid.simulators.world import load_world
 
     accepted = tuple(t for t in tokens.split(",") if t) or DEFAULT_TOKENS
-    _run(serve_simulators(load_world(), port, speed, load_scenario(scenario), accepted, report, night=_date(night)))
+    run(serve_simulators(load_world(), port, speed, load_scenario(scenario), accepted, report, night=to_date(night)))
 
 
 @watchlist_app.command("check")
@@ -234,41 +211,3 @@ def main() -> None:
     for library in ("aiormq", "aio_pika"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # what they log we raise, with the remedy
     sys.exit(guarded(app))
-
-
-def guarded(run: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code; say an error of ours in one line on standard error."""
-    try:
-        return run() or COMPLETE
-    except ConfigError as exc:
-        return _say(exc, CONFIGURATION)
-    except AstridError as exc:
-        return _say(exc, FAILED)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-
-
-def exit_code(result: RunResult) -> int:
-    """Return 0 for a complete run, 3 for one with gaps."""
-    return COMPLETE if result.state == "complete" else GAPS
-
-
-def _say(exc: AstridError, code: int) -> int:
-    err.print(f"astrid: {exc}", markup=False, highlight=False, soft_wrap=True)
-    return code
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
-        err.print("astrid: interrupted; what was committed stays, the next run takes up the rest")
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _date(value: datetime | None) -> date | None:
-    return None if value is None else value.date()
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")

@@ -18,10 +18,10 @@ from pathlib import Path
 # Run as a file, Python puts this file's folder on the path; the packages lie one above it.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from astrid.cli import exit_code, guarded
 from astrid.demo import run_demo
 from astrid.nightly import run_nightly
 from astrid.settings import load_settings
+from astrid.shell import exit_code, guarded
 from astrid.terminal import open_console, print_result, show_progress
 
 
