@@ -21,7 +21,7 @@ long:  ## the long suites whole, with a new printed seed (ASTRID_TEST_SEED=N rep
 	@sh tools/setup.sh all
 	@exec $(PY) tests/run_tiers.py --long $(ARGS)
 
-chaos:  ## kill -9, restarts and full disks, whole
+chaos:  ## nights under kill -9, cuts and full disks; ARGS="--trials N --seed S", one: "--trials 1 --seed S"
 	@sh tools/setup.sh all
 	@exec $(PY) tests/run_tiers.py --long --only chaos $(ARGS)
 

@@ -17,7 +17,7 @@ from api.instruments import Instruments
 from api.pages.rendering import render_problem
 from api.parameters import refused
 from api.problems import METHOD, NOT_FOUND, Problem, problem_of
-from api.routes import canaries, leaderboard, operations, pages, projects
+from api.routes import canaries, leaderboard, ledger, operations, pages, projects, runs
 from api.schemas import ProblemAnswer
 from api.state import State
 from astrid import __version__
@@ -32,8 +32,8 @@ GZIP_FROM_BYTES: Final = 1024
 DESCRIPTION: Final = """Momentum of open-source AI projects from authoritative public counts.
 
 A day is a UTC date. A missing day is `null`, never a zero. Every answer says how complete it is (`coverage`) and when
-the newest of its values was written (`as_of`). Errors are problem details (RFC 9457) with the parameter at fault
-(`field`) and what to do (`remedy`)."""
+the newest of its values was written (`as_of`). Asked with `as_of=`, it is what was known at that moment, whatever was
+revised since. Errors are problem details (RFC 9457) with the parameter at fault (`field`) and what to do (`remedy`)."""
 
 
 def database_url(settings: Settings) -> str:
@@ -84,7 +84,7 @@ def create_app(settings: Settings, *, store: Store | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.astrid = state
-    for module in (leaderboard, projects, canaries, operations, pages):
+    for module in (leaderboard, projects, ledger, canaries, runs, operations, pages):
         app.include_router(module.router)
     app.mount("/static", pages.STATIC, name="static")
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES)

@@ -33,9 +33,11 @@ class Kind:
 
 UNKNOWN_PROJECT: Final = Kind("unknown-project", 404, "Unknown project", "No tracked project has this slug.")
 NOT_SCORED: Final = Kind("not-scored", 404, "No scores", "No scores were published for this day.")
+UNKNOWN_RUN: Final = Kind("unknown-run", 404, "Unknown run", "There is no run of this number.")
 NOT_FOUND: Final = Kind("not-found", 404, "No such address", "This server has nothing at this path.")
 METHOD: Final = Kind("method-not-allowed", 405, "Method not allowed", "This address is read-only.")
 UNKNOWN_METRIC: Final = Kind("unknown-metric", 422, "Unknown metric", "The catalogue holds no metric of this name.")
+UNKNOWN_SOURCE: Final = Kind("unknown-source", 422, "Unknown source", "No metric is observed by this source.")
 UNKNOWN_CATEGORY: Final = Kind("unknown-category", 422, "Unknown category", "No tracked project is in this category.")
 BAD_PARAMETER: Final = Kind("bad-parameter", 422, "Parameter out of range", "A parameter cannot be read or used.")
 BAD_RANGE: Final = Kind("bad-range", 422, "Impossible range of days", "The range is empty or too long.")
@@ -45,7 +47,7 @@ NOT_READY: Final = Kind("not-ready", 503, "Not ready", "The database is absent, 
 DATABASE: Final = Kind("database", 503, "Database unavailable", "The database refused or did not answer; try again.")
 
 KINDS: Final = (
-    UNKNOWN_PROJECT, NOT_SCORED, NOT_FOUND, METHOD, UNKNOWN_METRIC, UNKNOWN_CATEGORY,
+    UNKNOWN_PROJECT, NOT_SCORED, UNKNOWN_RUN, NOT_FOUND, METHOD, UNKNOWN_METRIC, UNKNOWN_SOURCE, UNKNOWN_CATEGORY,
     BAD_PARAMETER, BAD_RANGE, MISCONFIGURED, INTERNAL, NOT_READY, DATABASE,
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from api.problems import BAD_RANGE, UNKNOWN_METRIC, Problem, remedy_of, suggest
-from api.state import KEEP_S, State
+from api.state import State
 from astrid.catalog import CAVEATS, METRIC_BY_NAME, ORIGIN_BY_ID, Metric
 from astrid.store import NoteRow, SeriesPoint
 
@@ -21,7 +21,7 @@ class DenseSeries:
     """A series on every day from ``start`` to ``end`` (inclusive).
 
     ``values`` and ``origins`` have one entry per day, None on a day without an observation; whole numbers are ints.
-    ``as_of`` is when the newest of these values was written.
+    ``as_of`` is the moment as of which it was read, else when the newest of these values was written.
     """
 
     slug: str
@@ -137,15 +137,18 @@ def notes_within(notes: Sequence[NoteRow], start: date, end: date) -> tuple[Note
     return tuple(n for n in notes if n.first_day <= end and (n.last_day is None or n.last_day >= start))
 
 
-async def read_notes(state: State, metric: Metric) -> list[NoteRow]:
+async def read_notes(state: State, metric: Metric, as_of: datetime | None = None) -> list[NoteRow]:
     """Return the notes of a metric, as read a moment ago, and what holds on every day of it."""
-    notes = await state.keep(("notes", metric.metric_id), KEEP_S, lambda: state.store.read_notes(metric.metric_id))
+    number = metric.metric_id
+    notes = await state.keep_past(("notes", number), as_of, lambda: state.store.read_notes(number, as_of=as_of))
     always = [NoteRow(metric.metric_id, date.min, None, CAVEATS[metric.name])] if metric.name in CAVEATS else []
     return [*notes, *always]
 
 
-async def read_dense(state: State, slug: str, metric: Metric, start: date | None, end: date | None) -> DenseSeries:
-    """Read a series of a known project.
+async def read_dense(
+    state: State, slug: str, metric: Metric, start: date | None, end: date | None, as_of: datetime | None = None
+) -> DenseSeries:
+    """Read a series of a known project, as of a moment (None: now).
 
     Without ``end`` it goes to the last day that was observed or scored, without ``start`` it has 365 days.
 
@@ -157,23 +160,23 @@ async def read_dense(state: State, slug: str, metric: Metric, start: date | None
     if end is not None:
         first = start or _back(end, DAYS_DEFAULT - 1)
         check_range(first, end)
-        points = await state.store.read_series(slug, metric.metric_id, first, end)
+        points = await state.store.read_series(slug, metric.metric_id, first, end, as_of=as_of)
         last = end
     else:
-        scored, horizon = await state.scored_day(), await state.last_day()
+        scored, horizon = await state.scored_day(as_of), await state.last_day(as_of)
         # Read from a start that holds for every end still possible, then settle the end by what was found.
         if start:
             check_range(start, scored or horizon)
         reach = start or _back(scored or horizon, (DAYS_DEFAULT if scored else DAYS_MAX) - 1)
-        points = await state.store.read_series(slug, metric.metric_id, reach, horizon)
+        points = await state.store.read_series(slug, metric.metric_id, reach, horizon, as_of=as_of)
         last = max([day for day in (scored, points[-1].day if points else None) if day], default=horizon)
         first = start or _back(last, DAYS_DEFAULT - 1)
         check_range(first, last)
         points = [point for point in points if point.day >= first]
     values, origins = densify(points, first, last)
-    as_of = max((point.observed_at for point in points), default=None)
-    if as_of is None:
+    moment = as_of or max((point.observed_at for point in points), default=None)
+    if moment is None:
         runs = await state.store.read_runs(1)
-        as_of = (runs[0].finished_at or runs[0].started_at) if runs else None
-    notes = notes_within(await read_notes(state, metric), first, last)
-    return DenseSeries(slug, metric, first, last, values, origins, as_of.astimezone(UTC) if as_of else None, notes)
+        moment = (runs[0].finished_at or runs[0].started_at) if runs else None
+    notes = notes_within(await read_notes(state, metric, as_of), first, last)
+    return DenseSeries(slug, metric, first, last, values, origins, moment.astimezone(UTC) if moment else None, notes)

@@ -9,7 +9,9 @@ Limits: GitHub docs, "Rate limits for the REST API", "Rate limits and query limi
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,6 +31,12 @@ PRIMARY_PERIOD_S: Final = 3600.0
 BUSY_PERIOD_S: Final = 60.0
 FIRST_BUSY_MS: Final = 500
 """What an answer is taken to cost of the upstream's processors before any was seen."""
+
+SHORT_PERIOD_S: Final = 300.0
+"""To wait for the end of a window that is no longer than this costs little."""
+
+SLICES: Final = 60
+"""A window is told to a later keeper in so many parts."""
 
 FIRST_BACKOFF_S: Final = 60.0
 POLL_S: Final = 0.05
@@ -177,6 +185,39 @@ class Bucket:
     def busy_ms(self) -> int:
         """What the next answer is taken to cost of the upstream's processors: the recent mean and its spread."""
         return round(self._busy_mean_ms + self._busy_spread_ms)
+
+    @property
+    def allowance(self) -> int:
+        """How many requests may be sent before a later keeper must be told: a tenth of the long windows."""
+        return min((m.limit // 10 for m in self.meters if m.period_s > SHORT_PERIOD_S), default=sys.maxsize)
+
+    def tell(self, now_s: float) -> list[tuple[float, int]]:
+        """Return how many seconds ago how many requests ended, for the longest window, in slices of it.
+
+        What is under way counts as ending now.
+        """
+        longest = max(self.meters, key=lambda m: m.period_s, default=None)
+        if longest is None:
+            return []
+        slices: dict[int, tuple[float, int]] = {}
+        for at_s, amount, _ in longest.ended:
+            age_s = now_s - at_s
+            if age_s < longest.period_s:
+                slot = int(age_s * SLICES / longest.period_s)
+                youngest_s, before = slices.get(slot, (age_s, 0))
+                slices[slot] = (min(youngest_s, age_s), before + amount)
+        under_way = [(0.0, longest.pending)] if longest.pending else []
+        return [*under_way, *((max(age_s, 0.0), amount) for age_s, amount in slices.values())]
+
+    def resume(self, told: Sequence[tuple[float, int]], age_s: float, now_s: float, *, is_clean: bool) -> None:
+        """Take over what an earlier keeper told ``age_s`` seconds ago; unless it was all, add what may be missing."""
+        for meter in self.meters:
+            for spent_s, amount in sorted(told, reverse=True):
+                if spent_s + age_s < meter.period_s:
+                    meter.end(int(amount), now_s - age_s - spent_s, nightly=False)
+            if not is_clean:
+                untold = self.allowance if meter.period_s > SHORT_PERIOD_S else meter.limit
+                meter.end(max(0, min(untold, meter.limit - meter.used)), now_s, nightly=False)
 
     def measure(self, busy_ms: int) -> None:
         """Learn from what an answer took."""

@@ -18,6 +18,7 @@ import typer
 from rich.logging import RichHandler
 
 from astrid import __version__
+from astrid.commands import backfill, coverage, dlq, pipeline, trace, transfer
 from astrid.settings import load_settings
 from astrid.shell import (
     Address,
@@ -44,6 +45,12 @@ app: Final = typer.Typer(
 )
 watchlist_app: Final = typer.Typer(help="The tracked universe.", no_args_is_help=True)
 app.add_typer(watchlist_app, name="watchlist")
+pipeline.add_to(app)
+coverage.add_to(app)
+transfer.add_to(app)
+trace.add_to(app)
+backfill.add_to(app)
+dlq.add_to(app)
 
 
 @app.command()
@@ -125,15 +132,13 @@ def serve(
 @app.command()
 def migrate() -> None:
     """Bring the database to this version's schema; safe to run twice, and by two at once."""
-    from astrid.runtime import with_database
+    from astrid.runtime import migrate_database
 
-    settings = load_settings(os.environ)
-
-    async def work() -> None:
-        async with with_database(settings):
-            pass
-
-    run(work())
+    done = run(migrate_database(load_settings(os.environ)))
+    for name in done.applied:
+        out.print(f"applied {name}", highlight=False)
+    for name in done.pending:
+        out.print(f"pending {name}: it needs TimescaleDB's community licence, and nothing else does", highlight=False)
     out.print("The database has the schema of this version.")
 
 
@@ -208,6 +213,6 @@ def main() -> None:
         format="%(message)s",
         handlers=[RichHandler(console=err, show_path=False, show_time=False)],
     )
-    for library in ("aiormq", "aio_pika"):
+    for library in ("aiormq", "aio_pika", "asyncpg"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # what they log we raise, with the remedy
     sys.exit(guarded(app))

@@ -25,11 +25,13 @@ from rich.console import Console
 
 from astrid.actors import open_ray
 from astrid.catalog import METRIC_BY_NAME
+from astrid.clock import epoch_s
 from astrid.errors import ConfigError
 from astrid.nightly import open_drivers
 from astrid.pipeline.inspection import list_violated
-from astrid.pipeline.night import Watch, run_backfill, run_night
+from astrid.pipeline.night import run_backfill, run_night
 from astrid.pipeline.reconcile import Reconciled, reconcile
+from astrid.pipeline.runs import Watch
 from astrid.runtime import DEMO_NOW, demo_settings, load_universe, state_folder, usable_sources, with_database
 from astrid.settings import Settings
 from astrid.simulators.world import World, load_world
@@ -197,12 +199,14 @@ async def replay(
         sources = [name for name in usable if SOURCES[name].upstream in UPSTREAMS]
         with stages.stage("start"):
             await stack.enter_async_context(open_ray(address, f"astrid-demo-{os.getpid()}"))
-            store, _, driver = await stack.enter_async_context(open_drivers(ready, sources, shared=False))
-            before = Timeline(night_start(first - timedelta(days=1)), time.time(), SPEED)
+            store, _, driver = await stack.enter_async_context(open_drivers(ready, sources, shared=False, leased=False))
+            before = Timeline(night_start(first - timedelta(days=1)), epoch_s(), SPEED)
             await simulators.move_to(first - timedelta(days=1))
             universe = await load_universe(ready, store, before)
             for metric, note in NOTES.items():
-                await store.record_note(METRIC_BY_NAME[metric].metric_id, world.first_day, world.last_day, note)
+                await store.record_note(
+                    METRIC_BY_NAME[metric].metric_id, world.first_day, world.last_day, note, before.at(before.anchor_s)
+                )
         console.print(
             f"{len(universe.projects)} projects; history from {world.first_day}, then {nights} nights to {last}. "
             f"Upstream limits run {SPEED:.0f} times faster than real."
@@ -214,14 +218,14 @@ async def replay(
             for n in range(nights):
                 night = first + timedelta(days=n)
                 await simulators.move_to(night)
-                timeline = Timeline(night_start(night), time.time(), SPEED)
+                timeline = Timeline(night_start(night), epoch_s(), SPEED)
                 universe = await load_universe(ready, store, timeline)
                 sums = _Sums(total, watch)
                 await run_night(driver(timeline, sums.watch), universe, night, sources, NOT_RECORDED)
                 total = sums.total()
                 watch({**total, "scores": (n + 1, nights)})
         with stages.stage("reconcile"):
-            compared = await reconcile(store, universe, first, last)
+            compared = await reconcile(store, universe, first, last, night_start(last))
         with stages.stage("digest"):
             digest = await store.digest()
         rows, report = await store.read_leaderboard(last, None, TOP, 0), await simulators.report()

@@ -27,6 +27,10 @@ class StoreError(AstridError):
     """The database refused or did not answer: nothing of this unit was written, try again."""
 
 
+class StoreRefused(StoreError):
+    """The database refuses these very values: nothing of this unit was written, the same again will not help."""
+
+
 class BrokerError(AstridError):
     """The message broker refused or did not answer: unacknowledged batches will be delivered again."""
 

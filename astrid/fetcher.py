@@ -120,6 +120,25 @@ class Fetcher:
         self._paused_until_s: dict[str, float] = {}
         self._turns: Counter[str] = Counter()
         self.requests: dict[tuple[str, str], int] = defaultdict(int)
+        self._spent: dict[int, dict[tuple[str, str], tuple[int, int]]] = defaultdict(dict)
+
+    def for_run(self, lane: str, run_id: int) -> Fetch:
+        """Return the ``Fetch`` of one lane whose requests go into the books of a run."""
+        return functools.partial(self.fetch, lane=lane, run_id=run_id)
+
+    @property
+    def spenders(self) -> list[int]:
+        """The runs that have spent something since their books were last taken."""
+        return list(self._spent)
+
+    def take_spent(self, run_id: int) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return (requests, points) per (upstream, bucket) that a run has spent since this was last asked."""
+        return self._spent.pop(run_id, {})
+
+    def put_back(self, run_id: int, spent: Mapping[tuple[str, str], tuple[int, int]]) -> None:
+        """Take into the books again what was taken and could not be written."""
+        for key, (requests, points) in spent.items():
+            self._spend(run_id, *key, points, requests)
 
     def for_lane(self, lane: str) -> Fetch:
         """Return the ``Fetch`` of one lane over the same permits, receipts and answers."""
@@ -129,7 +148,7 @@ class Fetcher:
         """Fetch in the nightly lane; see :meth:`fetch`."""
         return await self.fetch(request)
 
-    async def fetch(self, request: Request, lane: str = NIGHTLY) -> Response:
+    async def fetch(self, request: Request, lane: str = NIGHTLY, run_id: int = 0) -> Response:
         """Send one request within its budget and return the answer, whatever its status.
 
         An answer that the upstream calls unchanged (304) comes back as the 200 that it was.
@@ -150,8 +169,8 @@ class Fetcher:
         refusals: Counter[str] = Counter()
         while failures < TRIES:
             try:
-                credential, permit_id = await self._acquire(request, lane)
-                response, signal = await self._ask(request, credential, permit_id)
+                credential, permit_id = await self._acquire(request, lane, run_id)
+                response, signal = await self._ask(request, credential, permit_id, run_id)
             except (Unavailable, TimeoutError, OSError) as exc:
                 self._count(request.upstream, "unreachable")
                 failures += 1
@@ -208,35 +227,38 @@ class Fetcher:
             for name in rank_tokens(request.sticky, list(by_user[user]))
         ]
 
-    async def _acquire(self, request: Request, lane: str) -> tuple[Credential, int]:
+    async def _acquire(self, request: Request, lane: str, run_id: int) -> tuple[Credential, int]:
         ranked = self._rank(request)
         conditional = self._answers is not None and address_of(request) is not None
         until_s = self._now_s() + MAX_WAIT_S
         reasons: dict[str, str] = {}
         while True:
             waits: list[tuple[float, str]] = []
+            elsewhere = True
             for n, credential in enumerate(ranked):
                 if self._now_s() < self._quarantined.get(credential.name, 0.0):
                     continue
                 left_s = until_s - self._now_s()
-                grant = await self._permit(
-                    credential, request, lane, left_s if n == 0 and (conditional or len(ranked) == 1) else SPILL_S
-                )
+                patience_s = left_s if n == 0 and (conditional or len(ranked) == 1) else SPILL_S
+                grant = await self._permit(credential, request, lane, patience_s, run_id)
                 if grant.permit_ids:
                     return credential, grant.permit_ids[0]
                 reasons[credential.name] = grant.reason
                 if grant.dead:
                     self._quarantined[credential.name] = self._now_s() + grant.wait_s
                 else:
+                    elsewhere = elsewhere and grant.elsewhere
                     waits.append((grant.wait_s, f"{credential.name}: {grant.reason}"))
             if not waits:
                 raise NoToken(_no_token(request.upstream, reasons))
             wait_s, reason = min(waits)
-            if self._now_s() + wait_s > until_s:
+            if elsewhere or self._now_s() + wait_s > until_s:
                 raise RateLimited(f"{request.upstream} ({reason})", retry_after_s=wait_s)
             await self._sleep(wait_s)
 
-    async def _permit(self, credential: Credential, request: Request, lane: str, patience_s: float) -> Grant:
+    async def _permit(
+        self, credential: Credential, request: Request, lane: str, patience_s: float, run_id: int
+    ) -> Grant:
         """Return a grant of one permit; or one of none, if it takes longer than ``patience_s`` or for good."""
         permits = self._permits[credential.name, request.bucket, request.cost, lane]
         permits.waiting += 1
@@ -249,10 +271,10 @@ class Fetcher:
                         if self._now_s() < expires_s:
                             return Grant((permit_id,), expires_s)
                     grant = await self._exchange(credential, request, lane, permits)
-                    if grant.dead:
+                    if grant.dead or grant.elsewhere:
                         return grant
                     if grant.probe is not None:
-                        await self._probe(credential, grant.permit_ids[0], grant.probe)
+                        await self._probe(credential, grant.permit_ids[0], grant.probe, run_id)
                     elif grant.permit_ids:
                         permits.ready.extend((p, grant.expires_s) for p in grant.permit_ids)
                     elif self._now_s() + grant.wait_s > until_s:
@@ -291,7 +313,7 @@ class Fetcher:
                 self._settle(credential, Receipt(late.permit_ids[0], None, self._now_s()))
             raise
 
-    async def _probe(self, credential: Credential, permit_id: int, probe: Request) -> None:
+    async def _probe(self, credential: Credential, permit_id: int, probe: Request, run_id: int) -> None:
         """Ask what the upstream thinks of a credential, and settle; its answer is the budget's business alone."""
         signal: Signal | None = None
         readings: dict[str, Signal] = {}
@@ -306,6 +328,7 @@ class Fetcher:
         finally:
             took_s = self._real_s(self._now_s() - started_s)
             self._settle(credential, Receipt(permit_id, signal, self._now_s(), took_s, readings))
+            self._spend(run_id, probe.upstream, probe.bucket, 0)
             self._count(probe.upstream, "probe")
 
     def _note_refusal(self, upstream: str, credential: Credential, response: Response, signal: Signal) -> None:
@@ -323,7 +346,9 @@ class Fetcher:
 
     # One request
 
-    async def _ask(self, request: Request, credential: Credential, permit_id: int) -> tuple[Response, Signal]:
+    async def _ask(
+        self, request: Request, credential: Credential, permit_id: int, run_id: int
+    ) -> tuple[Response, Signal]:
         signal: Signal | None = None
         started_s = self._now_s()
         try:
@@ -335,6 +360,8 @@ class Fetcher:
         finally:
             took_s = self._real_s(self._now_s() - started_s)
             self._settle(credential, Receipt(permit_id, signal, self._now_s(), took_s))
+            points = request.cost if signal is None or signal.points is None else signal.points
+            self._spend(run_id, request.upstream, request.bucket, points)
         self._count(request.upstream, "304" if response.status == 304 else f"{response.status // 100}xx")
         if kept is not None and response.status == 304:
             return kept.revive(response), signal
@@ -390,6 +417,10 @@ class Fetcher:
     async def _sleep(self, wait_s: float) -> None:
         # At least a millisecond: on a fast clock a wait must still let answers arrive.
         await asyncio.sleep(max(self._real_s(wait_s), 0.001))
+
+    def _spend(self, run_id: int, upstream: str, bucket: str, points: int, requests: int = 1) -> None:
+        requests_before, points_before = self._spent[run_id].get((upstream, bucket), (0, 0))
+        self._spent[run_id][upstream, bucket] = (requests_before + requests, points_before + points)
 
     def _count(self, upstream: str, outcome: str) -> None:
         self.requests[upstream, outcome] += 1

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 
 from astrid.actors import Pool, open_pool, open_ray, report_batches
-from astrid.broker import Broker
+from astrid.clock import epoch_s
 from astrid.pipeline.costs import Cost
-from astrid.pipeline.night import Driver, RunResult, Watch, plan_run, run_night
+from astrid.pipeline.night import Driver, plan_run, run_night
+from astrid.pipeline.runs import RunResult, Watch
 from astrid.runtime import (
     code_version,
     count_users,
     database_url,
     load_universe,
-    open_driver_broker,
+    name_process,
     timeline_of,
     usable_sources,
     with_database,
@@ -26,30 +29,50 @@ from astrid.store import Store, open_store
 from astrid.terminal import explain_left_out
 from astrid.timeline import Timeline, night_of
 
+log = logging.getLogger(__name__)
+
 Say = Callable[[str], None]
 
 
 @asynccontextmanager
 async def open_drivers(
-    settings: Settings, sources: Sequence[str], *, shared: bool
+    settings: Settings, sources: Sequence[str], *, shared: bool, leased: bool = True, say: Say = log.warning
 ) -> AsyncGenerator[tuple[Store, Pool, Callable[[Timeline, Watch], Driver]]]:
-    """Open store, actors and broker on a running Ray, and give a maker of drivers for one run each."""
+    """Open store, actors and broker on a running Ray, and give a maker of drivers for one run each.
+
+    ``leased``: the budgets are others' too, and all of them must be ours first; see
+    :class:`~astrid.pipeline.holdings.Holdings`.
+    """
     async with (
         open_store(database_url(settings), pool_size=4) as store,
-        open_pool(settings, sources, shared=shared) as pool,
-        open_driver_broker(settings, pool.broker) as broker,
+        open_pool(settings, sources, shared=shared, leased=leased) as pool,
+        hold_budgets(pool, store, settings, say) if leased else contextlib.nullcontext(),
     ):
         gauges = report_batches()
 
         def driver(timeline: Timeline, watch: Watch) -> Driver:
-            return _bind(pool, store, broker, timeline, watch, gauges, settings.night_hours)
+            return _bind(pool, store, timeline, watch, gauges, settings)
 
         yield store, pool, driver
 
 
-def _bind(
-    pool: Pool, store: Store, broker: Broker, timeline: Timeline, watch: Watch, gauges: Watch, hours: float
-) -> Driver:
+@asynccontextmanager
+async def hold_budgets(pool: Pool, store: Store, settings: Settings, say: Say) -> AsyncGenerator[None]:
+    """Hold the leases of all of a pool's budgets during the block."""
+    holdings = await pool.claim(store, timeline_of(settings))
+    try:
+        await holdings.take_all(say)
+        keeping = asyncio.create_task(holdings.run())
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+    finally:
+        await holdings.close()
+
+
+def _bind(pool: Pool, store: Store, timeline: Timeline, watch: Watch, gauges: Watch, settings: Settings) -> Driver:
     async def crawl(run_id: int, sources: Sequence[str]) -> None:
         await pool.crawl(run_id, sources, timeline)
 
@@ -60,8 +83,21 @@ def _bind(
         gauges(counts)
         watch(counts)
 
-    version = code_version()
-    return Driver(store, broker, timeline, time.time, crawl, score, both, version, pool.spent, pool.users, hours)
+    return Driver(
+        store,
+        pool.broker,
+        timeline,
+        epoch_s,
+        crawl,
+        score,
+        both,
+        code_version(),
+        pool.users,
+        settings.night_hours,
+        name_process(),
+        settings.lease_seconds,
+        queue_lasts=not settings.broker_url.get_secret_value().startswith("memory://"),
+    )
 
 
 async def run_nightly(settings: Settings, day: date | None, address: str, watch: Watch, say: Say) -> RunResult:
@@ -75,14 +111,14 @@ async def run_nightly(settings: Settings, day: date | None, address: str, watch:
         Is told what is skipped, and why.
     """
     timeline = timeline_of(settings)
-    night = day or night_of(timeline.at(time.time()))
+    night = day or night_of(timeline.at(epoch_s()))
     sources, skipped = usable_sources(settings)
     for sentence in skipped:
         say(sentence)
     async with (
         with_database(settings) as ready,
         open_ray(address, "astrid-nightly"),
-        open_drivers(ready, sources, shared=address != "local") as (store, _, driver),
+        open_drivers(ready, sources, shared=address != "local", say=say) as (store, _, driver),
     ):
         universe = await load_universe(ready, store, timeline)
         return await run_night(driver(timeline, watch), universe, night, sources)
@@ -94,11 +130,11 @@ async def plan_costs(settings: Settings, day: date | None) -> tuple[date, list[C
     How many budgets GitHub's tokens have is what is known of their users without asking.
     """
     timeline = timeline_of(settings)
-    night = day or night_of(timeline.at(time.time()))
+    night = day or night_of(timeline.at(epoch_s()))
     sources, skipped = usable_sources(settings)
     async with with_database(settings) as ready, open_store(database_url(ready), pool_size=1) as store:
         universe = await load_universe(ready, store, timeline)
         users = {"github": await count_users(ready, store)} if "github" in sources else {}
-        now = timeline.at(time.time())
+        now = timeline.at(epoch_s())
         plan = await plan_run(store, universe, night, now, sources, users=users, hours=settings.night_hours)
     return night, list(plan.costs), [*skipped, *explain_left_out(plan, settings.night_hours)]

@@ -20,7 +20,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from astrid.buckets import BUSY_PERIOD_S, FIRST_BACKOFF_S, PRIMARY_PERIOD_S, Bucket, Meter, room
 from astrid.limits import BudgetSpec
@@ -99,6 +99,7 @@ class Grant:
 
     With ``probe`` the one permit is for that request and no other: its receipt tells what the token is worth.
     ``dead``: the token is in quarantine for ``wait_s``. ``paused_until_s`` is when the user's last pause ends or ended.
+    ``elsewhere``: the budget is another process's at present.
     """
 
     permit_ids: tuple[int, ...] = ()
@@ -108,6 +109,7 @@ class Grant:
     dead: bool = False
     probe: Request | None = None
     paused_until_s: float = 0.0
+    elsewhere: bool = False
 
 
 @dataclass(slots=True)
@@ -195,6 +197,29 @@ class Budget:
         for bucket in self._buckets.values():
             for meter in bucket.meters:
                 meter.end(meter.limit, now_s, nightly=False)
+
+    def tell(self, now_s: float) -> dict[str, Any]:
+        """Return, as JSON, what a later keeper of this budget must know: what windows hold, and which pauses last."""
+        rests = {name: b.rests_until_s - now_s for name, b in self._buckets.items() if b.rests_until_s > now_s}
+        spent = {name: spent for name, b in self._buckets.items() if (spent := b.tell(now_s))}
+        paused_s = self._blocked_until_s - now_s
+        return {"spent": spent, "rests_s": rests, "paused_s": paused_s if paused_s > 0 else 0.0}
+
+    def resume(self, told: Mapping[str, Any], age_s: float, now_s: float, *, is_clean: bool) -> None:
+        """Take over what an earlier keeper told ``age_s`` seconds ago.
+
+        Unless it ended clean, it may have spent more since: up to all of a window, of a long one its allowance.
+        """
+        for name, bucket in self._buckets.items():
+            bucket.resume(told.get("spent", {}).get(name, ()), age_s, now_s, is_clean=is_clean)
+            rest_s = float(told.get("rests_s", {}).get(name, 0.0)) - age_s
+            bucket.rests_until_s = max(bucket.rests_until_s, now_s + min(rest_s, MAX_PAUSE_S))
+        pause_s = float(told.get("paused_s", 0.0)) - age_s
+        self._blocked_until_s = max(self._blocked_until_s, now_s + min(pause_s, MAX_PAUSE_S))
+
+    def allowance(self, bucket: str) -> int:
+        """Return how many permits of a bucket may be granted before a later keeper must be told."""
+        return self._buckets[bucket].allowance
 
     def acquire(self, ask: Ask, now_s: float) -> Grant:
         """Grant up to ``ask.want`` permits, or say how long to wait.

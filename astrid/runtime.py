@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import secrets
-import time
+import socket
 import uuid
 from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,24 +21,30 @@ from pydantic import SecretStr
 
 from astrid import __version__
 from astrid.broker import Broker
-from astrid.broker.memory import MemoryBroker
 from astrid.broker.rabbitmq import open_rabbitmq
 from astrid.catalog import METRIC_BY_NAME
-from astrid.errors import ConfigError
+from astrid.clock import epoch_s
+from astrid.errors import ConfigError, StoreError
 from astrid.http import Credential, Exchange, HttpFetcher, HttpTransport, open_session
-from astrid.pipeline import crawl
+from astrid.models import Batch, Fetch
+from astrid.pipeline import work
 from astrid.pipeline.score import score_and_publish
 from astrid.pipeline.universe import Universe
+from astrid.pipeline.work import Bench
 from astrid.ratelimit import Ask, Budget, Grant, Receipt, token_name
 from astrid.settings import Settings
 from astrid.sources import BUDGETS, SOURCES
-from astrid.store import Store, StoreAnswers, migrate, open_embedded, open_store
+from astrid.store import Migrated, Store, StoreAnswers, check_version, migrate, open_embedded, open_store, settle
 from astrid.timeline import Timeline
 from astrid.tokens import Owners, Viewer, assign_users, match_declared, read_users
 from astrid.watchlist import load_watchlist
 
 DEMO_NOW: Final = datetime(2026, 4, 1, 5, tzinfo=UTC)
 """The demo's moment: the night after the last day of its world."""
+
+
+CLOCKS_APART_S: Final = 300.0
+"""So far the clocks of this machine and of the database may be apart."""
 
 
 class ExchangeFor(Protocol):
@@ -88,26 +95,67 @@ def demo_settings(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def with_database(settings: Settings) -> AsyncGenerator[Settings]:
-    """Give settings whose database runs and is migrated: the configured one, or the embedded one.
-
-    Raises
-    ------
-    StoreError
-        If it cannot be reached, or belongs to a newer version.
-    """
+async def with_server(settings: Settings) -> AsyncGenerator[Settings]:
+    """Give settings whose database runs, whatever is in it: the configured one, or the embedded one."""
     if settings.database_url is not None:
-        await migrate(settings.database_url.get_secret_value())
         yield settings
         return
     embedded = open_embedded(state_folder(settings) / "postgres")
     server = await asyncio.to_thread(embedded.__enter__)
     try:
-        await migrate(server.url())
         yield settings.model_copy(update={"database_url": SecretStr(server.url())})
     finally:
         # Not in a thread: the loop may be closing, and there is nothing left for it to do.
         embedded.__exit__(None, None, None)
+
+
+@asynccontextmanager
+async def with_database(settings: Settings, *, migrates: bool = True) -> AsyncGenerator[Settings]:
+    """Give settings whose database runs and fits this version: the configured one, or the embedded one.
+
+    The embedded one is migrated, a configured one is set up where it is fresh, or, without ``migrates``, only looked
+    at: a schema that others use is changed by `astrid migrate` alone.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be reached, or belongs to a newer version or, where it is not migrated, to an older one.
+    ConfigError
+        If this machine's clock and the database's are far apart.
+    """
+    async with with_server(settings) as ready:
+        if settings.database_url is None:
+            await migrate(database_url(ready))
+        else:
+            await (settle if migrates else check_version)(database_url(ready))
+        if settings.database_url is not None:
+            await check_clock(settings)
+        yield ready
+
+
+async def migrate_database(settings: Settings) -> Migrated:
+    """Bring the configured or embedded database to this version; see :func:`astrid.store.migrate.migrate`."""
+    async with with_server(settings) as ready:
+        return await migrate(database_url(ready))
+
+
+async def check_clock(settings: Settings) -> None:
+    """Hold this machine's clock against the database's, unless the run's moment is given and no clock's business.
+
+    Raises
+    ------
+    ConfigError
+        If they are more than five minutes apart: counts would be written for the wrong day, and nobody could tell.
+    """
+    if settings.now is not None:
+        return
+    async with open_store(database_url(settings), pool_size=1) as store:
+        ahead_s = epoch_s() - await store.leases.read_now_s()
+    if abs(ahead_s) > CLOCKS_APART_S:
+        raise ConfigError(
+            f"this machine's clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the database's: "
+            "set the one that is wrong (NTP), then start again"
+        )
 
 
 def database_url(settings: Settings) -> str:
@@ -125,8 +173,22 @@ def database_url(settings: Settings) -> str:
 
 def timeline_of(settings: Settings) -> Timeline:
     """Start the run's time: at ASTRID_NOW if it is set, else now."""
-    now_s = time.time()
+    now_s = epoch_s()
     return Timeline(settings.now or datetime.fromtimestamp(now_s, UTC), now_s, settings.clock_speed)
+
+
+def name_process(name: str | None = None) -> str:
+    """Return ``name#life``: the given name, or one of this machine and process, and a life made up now.
+
+    Raises
+    ------
+    ConfigError
+        If the name cannot be one.
+    """
+    lasting = name or f"{socket.gethostname()}-{os.getpid()}"
+    if "#" in lasting or not lasting.isprintable() or not lasting.strip():
+        raise ConfigError(f"{lasting!r} cannot name a worker: it is empty, or holds # or what cannot be printed")
+    return f"{lasting}#{uuid.uuid4().hex[:12]}"
 
 
 def usable_sources(settings: Settings) -> tuple[list[str], list[str]]:
@@ -182,13 +244,13 @@ async def read_token_owners(settings: Settings) -> Owners:
             HttpTransport(session, settings.base_urls),
             tokens,
             settings.read_github_token_users(),
-            lambda: timeline.at(time.time()).timestamp(),
+            lambda: timeline.at(epoch_s()).timestamp(),
             timeline.real_s,
             known,
         )
         fresh = {n: (v.database_id, v.login) for n, v in owners.told.items() if known.get(n) != v}
         if fresh:
-            await store.write_token_users(fresh, timeline.at(time.time()))
+            await store.write_token_users(fresh, timeline.at(epoch_s()))
     return owners
 
 
@@ -247,7 +309,7 @@ def local_exchanges(users: Mapping[str, str] | None = None) -> LocalBudgets:
 async def load_universe(settings: Settings, store: Store, timeline: Timeline) -> Universe:
     """Read the watchlist, give every project its id, and join what is known of their identities."""
     projects = load_watchlist(settings.watchlist)
-    ids = await store.sync_watchlist([(p.slug, p.name, p.category) for p in projects], timeline.at(time.time()))
+    ids = await store.sync_watchlist([(p.slug, p.name, p.category) for p in projects], timeline.at(epoch_s()))
     github = await store.read_identities("github")
     # Whose id is known needs no past: the id tells it from a stranger.
     nameless = [ids[p.slug] for p in projects if p.github and ids[p.slug] not in github]
@@ -282,30 +344,22 @@ class CrawlWorker:
         self._consumer = f"{name}#{uuid.uuid4().hex[:12]}"
         self._given_broker = broker
         self._exchange_for = exchange_for
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
 
     async def work(self, run_id: int, timeline: Timeline) -> None:
-        """Drain the run's batches of this source; see :func:`astrid.pipeline.crawl.work`."""
+        """Drain the run's batches of this source; see :func:`astrid.pipeline.work.work`."""
         if self._parts is None:
             self._parts = await self._open()
-        parts = self._parts
-        answers = StoreAnswers(parts.store, lambda: timeline.at(time.time()))
-        fetch = HttpFetcher(
-            parts.session,
-            self._settings.base_urls,
-            credentials_of(self._settings, list(SOURCES[self._source].budgets), self._exchange_for),
-            lambda: timeline.at(time.time()).timestamp(),
-            timeline.real_s,
-            answers,
-            self._consumer,
-        )
-        try:
-            await crawl.work(
-                self._source, self._consumer, run_id, parts.broker, parts.store, fetch.for_lane, timeline, time.time
-            )
-        finally:
-            await fetch.close()
-            await answers.flush()
+        store, source = self._parts.store, self._source
+
+        async def is_over() -> bool:
+            counts = await store.progress(run_id)
+            return not any(p.state == "planned" and p.source == source for p in counts)
+
+        async with open_bench(
+            self._settings, [source], self._consumer, self._parts, self._exchange_for, timeline
+        ) as bench:
+            await work.work(source, bench, is_over)
 
     async def close(self) -> None:
         """Close what was opened."""
@@ -317,25 +371,72 @@ class CrawlWorker:
         """Return the process that this worker lives in."""
         return os.getpid()
 
-    async def _open(self) -> _Parts:
+    async def _open(self) -> Parts:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(open_store(database_url(self._settings), pool_size=4))
             session = await stack.enter_async_context(open_session())
             broker = self._given_broker
             if broker is None:
                 url = self._settings.broker_url.get_secret_value()
-                broker = await stack.enter_async_context(open_rabbitmq(url, prefetch=SOURCES[self._source].concurrency))
-            return _Parts(store, session, broker, stack.pop_all())
+                broker = await stack.enter_async_context(open_rabbitmq(url, prefetch=prefetch_of([self._source])))
+            return Parts(store, session, broker, stack.pop_all())
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
-    """What a crawl worker holds open."""
+class Parts:
+    """What a worker holds open."""
 
     store: Store
     session: aiohttp.ClientSession
     broker: Broker
     stack: AsyncExitStack
+
+
+@asynccontextmanager
+async def open_bench(
+    settings: Settings,
+    sources: Sequence[str],
+    consumer: str,
+    parts: Parts,
+    exchange_for: ExchangeFor,
+    timeline: Timeline,
+) -> AsyncGenerator[Bench]:
+    """Give what the loops of these sources share; at the end hand back permits and write what was spent."""
+    store = parts.store
+    upstreams = sorted({u for s in sources for u in SOURCES[s].budgets})
+    answers = StoreAnswers(store, lambda: timeline.at(epoch_s()))
+    fetch = HttpFetcher(
+        parts.session,
+        settings.base_urls,
+        credentials_of(settings, upstreams, exchange_for),
+        lambda: timeline.at(epoch_s()).timestamp(),
+        timeline.real_s,
+        answers,
+        consumer,
+    )
+
+    async def spend(run_id: int) -> None:
+        spent = fetch.take_spent(run_id)
+        try:
+            await store.add_spent(run_id, spent, timeline.at(epoch_s()))
+        except StoreError:
+            fetch.put_back(run_id, spent)
+            raise
+
+    def fetch_for(batch: Batch) -> Fetch:
+        return fetch.for_run(batch.lane, batch.run_id)
+
+    async def tend() -> None:
+        await answers.flush()
+        for run_id in fetch.spenders:
+            with contextlib.suppress(StoreError):
+                await spend(run_id)
+
+    try:
+        yield Bench(consumer, parts.broker, store, fetch_for, timeline, epoch_s, spend, tend)
+    finally:
+        await fetch.close()
+        await tend()
 
 
 class ScoreWorker:
@@ -351,15 +452,9 @@ class ScoreWorker:
             self._stack = AsyncExitStack()
             self._store = await self._stack.enter_async_context(open_store(database_url(self._settings), pool_size=2))
         universe = await load_universe(self._settings, self._store, timeline)
-        return await score_and_publish(self._store, universe, day, run_id, timeline.at(time.time()))
+        return await score_and_publish(self._store, universe, day, run_id, lambda: timeline.at(epoch_s()))
 
 
-@asynccontextmanager
-async def open_driver_broker(settings: Settings, memory: Broker | None = None) -> AsyncGenerator[Broker]:
-    """Open the driver's end of the broker: RabbitMQ, or the given (else a new) memory broker."""
-    url = settings.broker_url.get_secret_value()
-    if url.startswith("memory://"):
-        yield memory or MemoryBroker()
-        return
-    async with open_rabbitmq(url) as broker:
-        yield broker
+def prefetch_of(sources: Sequence[str]) -> dict[str, int]:
+    """Return how many batches of each source a worker can have in hand: as many as it runs at once."""
+    return {name: SOURCES[name].concurrency for name in sources}

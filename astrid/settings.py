@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     night_hours: float = Field(
         6.0, gt=0, le=24, description="how long a night may take at the limits of any upstream; the rest waits its turn"
     )
+    lease_seconds: float = Field(
+        45.0,
+        ge=2,
+        le=600,
+        description="how long what one process may do alone (a night, a budget) stays its own after it was killed",
+    )
     watchlist: Path | None = Field(None, description="a watchlist file; unset: the one that ships with Astrid")
     state_dir: Path | None = Field(None, description="folder of the embedded database; unset: the user's state folder")
     http_port: int = Field(8000, ge=1, le=65535, description="port of the API and the page")

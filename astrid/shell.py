@@ -20,7 +20,7 @@ from astrid.settings import Settings, load_settings
 from astrid.terminal import open_console
 
 if TYPE_CHECKING:
-    from astrid.pipeline.night import RunResult
+    from astrid.pipeline.runs import RunResult
 
 T = TypeVar("T")
 

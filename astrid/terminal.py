@@ -17,8 +17,8 @@ from rich.text import Text
 
 from astrid.catalog import METRIC_BY_NAME
 from astrid.pipeline.costs import Cost, count_night_hours
-from astrid.pipeline.night import RunResult, Watch
 from astrid.pipeline.plan import LEFT_OUT, NO_NIGHT, PASSED_OVER, Plan
+from astrid.pipeline.runs import RunResult, Watch
 from astrid.scoring.series import Flag
 from astrid.sources import BUDGETS
 from astrid.store import CostRow, ScoreRow

@@ -46,10 +46,21 @@ def decode_batch(body: bytes | str) -> Batch:
 
 
 def _entity(entity_id: Any, slug: Any, key: Any, names: Any, since: Any = None) -> Entity:
-    if not isinstance(names, list):
-        raise TypeError("the names of an entity are no list")
-    first = None if since is None else date.fromisoformat(_text(since))
-    return Entity(_count(entity_id), _text(slug), _text(key), tuple(_text(n) for n in names), first)
+    # A batch has thousands of these: what is sound, as almost all are, is looked at once and in place.
+    if not (
+        type(entity_id) is int
+        and 0 <= entity_id < 2**31
+        and type(slug) is str
+        and type(key) is str
+        and type(names) is list
+        and all(type(name) is str for name in names)
+    ):
+        if not isinstance(names, list):
+            raise TypeError("the names of an entity are no list")
+        for text in (slug, key, *names):
+            _text(text)
+        _count(entity_id)
+    return Entity(entity_id, slug, key, tuple(names), None if since is None else date.fromisoformat(_text(since)))
 
 
 def _text(value: Any) -> str:

@@ -21,16 +21,19 @@ RESULTS: Final = Path(__file__).with_name("results.json")
 
 NAMES: Final = (
     *("github.points_per_1000", "github.budget_used", "github.unchanged"),
-    *("store.write.new", "store.write.equal", "store.write.changed", "store.read"),
+    *("store.write.new", "store.write.equal", "store.write.changed"),
+    *("store.write.new_by_day", "store.write.equal_by_day", "store.write.changed_by_day", "store.night", "store.read"),
     *("score.mcells", "score.vs_pandas", "score.vs_polars", "score.increment"),
-    *("api.cached", "api.uncached", "broker"),
+    *("api.cached", "api.uncached", "broker.publish", "broker.consume"),
     *("gharchive.vs_zcat", "gharchive.vs_duckdb", "gharchive.vs_polars", "gharchive.vs_limit"),
     *("crawl.throughput", "pool.scaling", "ray.overhead", "demo.stages", "virtual.nights"),
+    *("dump.export.parquet", "dump.export.csv", "dump.import.parquet", "dump.import.csv"),
 )
 TARGETS: Final = {
     "api.cached": 0.6,
     "api.uncached": 10.0,
-    "broker": 0.8,
+    "broker.publish": 0.8,
+    "broker.consume": 0.8,
     "gharchive.vs_zcat": 1.3,
     "gharchive.vs_duckdb": 1.5,
     "gharchive.vs_polars": 1.5,
@@ -49,7 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the claims of speed.")
     parser.add_argument("--only", default="", help="names that start so, e.g. score or store.write")
     only = parser.parse_args().only
-    recorded = {r["name"]: r for r in json.loads(RESULTS.read_text())["results"]} if RESULTS.exists() else {}
+    standing = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
+    recorded = {r["name"]: r for r in standing if r["name"] in NAMES}
     for prefix, measure in _measures().items():
         if prefix.startswith(only.split(".")[0]):
             recorded |= {r["name"]: r for r in measure() if r["name"].startswith(only)}
@@ -72,26 +76,34 @@ def main() -> None:
 
 
 def _measures() -> dict[str, Measure]:
-    from benchmarks import budget, conditional, demo, github, nights, score
+    from benchmarks import broker, budget, conditional, demo, github, nights, score
 
     return {
         "github": lambda: [*github.measure_points(), *budget.measure_budget(), *conditional.measure_conditional()],
         "score": score.main,
+        "broker": broker.measure_broker,
         "store": _store,
         "demo": demo.measure_demo,
         "virtual": nights.measure_nights,
+        "dump": _dump,
     }
 
 
 def _store() -> list[dict[str, Any]]:
     from astrid.store import open_embedded
-    from benchmarks.store import measure_read, measure_write
+    from benchmarks.store import measure_night, measure_read, measure_write
 
-    rows = 1_000_000
     with tempfile.TemporaryDirectory() as folder, open_embedded(Path(folder)) as server:
-        return measure_write(server.url(), rows=rows, standing=5 * rows, samples=5) + measure_read(
-            server.url(), samples=5
-        )
+        url = server.url()
+        return [*measure_write(url), *measure_night(url), *measure_read(url)]
+
+
+def _dump() -> list[dict[str, Any]]:
+    from astrid.store import open_embedded
+    from benchmarks.dump import measure_dump
+
+    with tempfile.TemporaryDirectory() as folder, open_embedded(Path(folder)) as server:
+        return measure_dump(server.url(), rows=2_000_000, samples=5)
 
 
 def _unmeasured(name: str) -> dict[str, Any]:

@@ -111,12 +111,15 @@ def _installed() -> Path | None:
 class PrivateNode:
     """One RabbitMQ node with its own name, ports, data folder and epmd; it shares nothing with a node of the system.
 
-    ``kill`` and ``start`` again keep the data, for tests of what a broker's death does.
+    ``kill`` and ``start`` again keep the data, for tests of what a broker's death does. With ``certificates``, a folder
+    of ``ca.crt``, ``server.crt`` and ``server.key``, it speaks TLS too.
     """
 
     folder: Path
     script: Path
     port: int = 0
+    certificates: Path | None = None
+    tls_port: int = 0
     _epmd: subprocess.Popen[bytes] | None = None
     _server: subprocess.Popen[bytes] | None = None
     _env: dict[str, str] = field(default_factory=dict)
@@ -125,6 +128,19 @@ class PrivateNode:
     def url(self) -> str:
         """The URL for the node's default user, who may only come from this machine."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    def tls_url(self, query: str = "", host: str = "localhost") -> str:
+        """The URL of its TLS end."""
+        return f"amqps://guest:guest@{host}:{self.tls_port}/{query and '?'}{query}"
+
+    def control(self, *arguments: str) -> str:
+        """Let ``rabbitmqctl`` do something with the node and return what it says."""
+        done = subprocess.run(
+            [str(self.script.with_name("rabbitmqctl")), "--quiet", *arguments],
+            env=self._env, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def start(self) -> None:
         """Start epmd and the node, and wait until the node lets a client in."""
@@ -165,10 +181,10 @@ class PrivateNode:
         self._server = self._epmd = None
 
     def _prepare(self) -> None:
-        self.port, dist_port, epmd_port = _free_ports(3)
+        self.port, dist_port, epmd_port, self.tls_port = _free_ports(4)
         config = self.folder / "rabbitmq.conf"
         # Little is written, so the default alarm at low disk space must not stop a test on a nearly full machine.
-        config.write_text("disk_free_limit.absolute = 1MB\nnum_acceptors.tcp = 2\n")
+        config.write_text("disk_free_limit.absolute = 1MB\nnum_acceptors.tcp = 2\n" + self._tls())
         (self.folder / "empty.conf").touch()
         (self.folder / "plugins").write_text("[].\n")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RABBITMQ_", "ERL_"))}
@@ -194,6 +210,14 @@ class PrivateNode:
             # Makes the script become the node, so that our child's pid is the node's.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
+
+    def _tls(self) -> str:
+        if self.certificates is None:
+            return ""
+        files = {"cacertfile": "ca.crt", "certfile": "server.crt", "keyfile": "server.key"}
+        lines = [f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}", "num_acceptors.ssl = 2"]
+        lines += [f"ssl_options.{option} = {self.certificates / name}" for option, name in files.items()]
+        return "\n".join(lines) + "\n"
 
     def _epmd_program(self) -> Path:
         found = shutil.which("epmd") or next((str(p) for p in Path("/usr/lib/erlang").glob("erts-*/bin/epmd")), None)

@@ -1,8 +1,8 @@
 """Runs the linters and each tier of tests as a process of its own, and closes with one count over all of them.
 
-Usage: ``python tests/run_tiers.py [--long] [--only TIER ...] [--seed N] [--budget-s N]``. Exit code 0 only if every
-check and test passed. A tier that ends badly without a failed test (a crash, a process left behind, nothing
-collected, no time left) counts as one failure and says so.
+Usage: ``python tests/run_tiers.py [--long] [--only TIER ...] [--seed N] [--trials N] [--budget-s N]``. Exit code 0
+only if every check and test passed. A tier that ends badly without a failed test (a crash, a process left behind,
+nothing collected, no time left) counts as one failure and says so.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TIERS = (
     Tier("contract", ("--timeout", "120"), "one suite for every broker and every source"),
     Tier("store", ("-n", "auto", "--timeout", "180"), "real PostgreSQL"),
     Tier("e2e", ("--timeout", "420"), "the night on local Ray"),
-    Tier("chaos", ("--timeout", "420"), "kill -9, restarts, full disks"),
+    Tier("chaos", ("-n", "2", "--dist", "worksteal", "--timeout", "420"), "kill -9, restarts, full disks"),
     Tier("deploy", ("--timeout", "120"), "manifests and charts"),
     Tier("docs", ("--timeout", "300"), "what is written is true"),
 )
@@ -96,7 +96,7 @@ def lint(env: dict[str, str], timeout_s: float) -> Result:
         "mypy --strict": [
             str(bin_dir / "mypy"),
             *typed,
-            *(f"tests/{name}.py" for name in ("run_tiers", "rabbitmq", "leftovers")),
+            *(f"tests/{name}.py" for name in ("run_tiers", "rabbitmq", "pgbouncer", "leftovers")),
         ],
         "lint-imports": [str(bin_dir / "lint-imports"), "--no-logo"],
     }
@@ -180,6 +180,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--long", action="store_true", help="whole suites, a new seed, no limit of time")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="these tiers alone")
     parser.add_argument("--seed", type=int, default=None, help="default: fixed, or with --long a new one")
+    parser.add_argument("--trials", type=int, default=None, help="of the chaos suite: default 10, with --long 200")
     parser.add_argument("--budget-s", type=float, default=None, help=f"default {BUDGET_S:.0f}, with --long none")
     options = parser.parse_args(arguments)
 
@@ -187,6 +188,8 @@ def main(arguments: list[str]) -> int:
     seed = seed or (random.SystemRandom().randrange(1, 2**31) if options.long else FIXED_SEED)
     budget_s = options.budget_s or (float("inf") if options.long else BUDGET_S)
     env = os.environ | {"ASTRID_TEST_SEED": str(seed), "ASTRID_TEST_LONG": "1" if options.long else "0"}
+    if options.trials is not None:
+        env["ASTRID_TEST_CHAOS_TRIALS"] = str(options.trials)
     extra = [f"--hypothesis-seed={seed}", "--timeout=3600"] if options.long else []
     mode = "long" if options.long else "fixed slice"
     print(f"seed {seed}, {mode}", flush=True)

@@ -135,7 +135,7 @@ def project_page(
     days: str,
     address: Address,
 ) -> dict[str, Any]:
-    """Return the values of the template; ``end`` is the last day of the charts, None where there is none."""
+    """Return the values of the template, but for the calendars; ``end`` is the charts' last day, None without any."""
     figures: list[dict[str, Any]] = []
     shown_history = None
     start = None
@@ -171,6 +171,7 @@ def project_page(
         "range": days,
         "identities": [(identity, link_identity(identity)) for identity in project.identities],
         "gaps": [gap | {"words": words_of(gap["metric"])} for gap in summarise_gaps(gaps)],
+        "gaps_json": address("/v1/gaps", {"project": project.slug, "state": "all"}),
         "json": address(f"/v1{path}", {}),
         "back": address("/", {"category": project.category}),
     }

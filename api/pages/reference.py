@@ -12,8 +12,11 @@ from astrid.catalog import METRICS, ORIGINS
 TRY: Final = {
     "/v1/leaderboard": "/v1/leaderboard?limit=10",
     "/v1/projects": "/v1/projects?limit=10",
+    "/v1/gaps": "/v1/gaps?limit=10",
+    "/v1/coverage": "/v1/coverage?source=github",
     "/v1/canaries": "/v1/canaries",
     "/v1/reconciliation": "/v1/reconciliation?limit=10",
+    "/v1/runs": "/v1/runs?limit=10",
     "/healthz": "/healthz",
     "/readyz": "/readyz",
     "/metrics": "/metrics",

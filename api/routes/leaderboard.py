@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.answers import leaderboard_body, respond
-from api.parameters import Category, Day, Limit, Offset
+from api.parameters import AskedAsOf, Category, Day, Limit, Offset
 from api.schemas import Leaderboard, problem_responses
 from api.state import Shared
 
@@ -15,7 +15,12 @@ router = APIRouter(prefix="/v1", tags=["scores"])
 
 @router.get("/leaderboard", response_model=Leaderboard, responses=problem_responses(404, 422, 503))
 async def read_leaderboard(
-    state: Shared, category: Category = None, limit: Limit = 50, offset: Offset = 0, day: Day = None
+    state: Shared,
+    asked: AskedAsOf,
+    category: Category = None,
+    limit: Limit = 50,
+    offset: Offset = 0,
+    day: Day = None,
 ) -> Response:
     """The ranking of a day: who grows, how sure that is, and what drives it.
 
@@ -23,7 +28,8 @@ async def read_leaderboard(
     `score` − 50. Intervals say by `calibrated` whether they were checked against realised errors. `held_out` names the
     sources of which something was kept out of the scores that night, see `/v1/canaries`.
     """
-    directory = await state.directory()
+    directory = await state.directory(asked.as_of)
     directory.tracked(category)
-    board = await state.board(day)
-    return respond(leaderboard_body(board, directory, await state.verdicts(board.day), category, limit, offset))
+    board = await state.board(day, asked.as_of)
+    verdicts = await state.verdicts(board.day, asked.as_of)
+    return respond(asked.stamp(leaderboard_body(board, directory, verdicts, category, limit, offset)))

@@ -11,7 +11,16 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from api.accounts import (
+    CALENDAR_DAYS_DEFAULT,
+    CALENDAR_DAYS_MAX,
+    UNIVERSE_DAYS_MAX,
+    read_calendar,
+    read_scope,
+    read_tallies,
+)
 from api.pages.leaderboard import leaderboard_page
+from api.pages.ledger import RUNS_SHOWN, calendars_section, status_page
 from api.pages.project import RANGES, project_page
 from api.pages.reference import reference_page
 from api.pages.rendering import HERE, render
@@ -33,7 +42,7 @@ _GET: Final = ["GET", "HEAD"]
 def is_page(request: HTTPConnection) -> bool:
     """Tell whether an address is one that people read."""
     path = request.scope["path"]
-    return path in ("/", "/docs") or path.startswith("/projects/")
+    return path in ("/", "/status", "/docs") or path.startswith("/projects/")
 
 
 def address(path: str, parameters: Mapping[str, Any]) -> str:
@@ -69,7 +78,25 @@ async def show_project(
     history = await state.store.read_score_history(project.slug, HISTORY_DAYS)
     board = await read_board(state)
     end = max([one.last[0] for one in series if one.last] + ([board.day] if board else []), default=None)
-    return render("project.html", **project_page(project, score, history, series, gaps, board, end, days, address))
+    scope = await read_scope(
+        state, METRICS, project.slug, None, None, None, default=CALENDAR_DAYS_DEFAULT, longest=CALENDAR_DAYS_MAX
+    )
+    calendar = await read_calendar(state, scope)
+    json = address(f"/v1/projects/{project.slug}/calendar", {})
+    return render(
+        "project.html",
+        **project_page(project, score, history, series, gaps, board, end, days, address),
+        **calendars_section(scope, calendar, json),
+    )
+
+
+@router.api_route("/status", methods=_GET)
+async def show_status(state: Shared) -> Response:
+    """What was expected of all projects and came, and the last runs."""
+    scope = await read_scope(state, METRICS, None, None, None, None, default=UNIVERSE_DAYS_MAX)
+    runs, _ = await state.store.ledger.read_runs(None, None, None, RUNS_SHOWN, 0)
+    counts = await state.store.ledger.read_batch_counts([run.run_id for run in runs])
+    return render("status.html", **status_page(scope, await read_tallies(state, scope), runs, counts, address))
 
 
 @router.api_route("/docs", methods=_GET)

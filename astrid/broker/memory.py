@@ -7,58 +7,73 @@ import dataclasses
 import itertools
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from astrid.broker import Delivery
+from astrid.broker import LANES, Delivery, require_lanes
+from astrid.errors import BrokerError
 from astrid.models import Batch
 
-LANES = ("nightly", "backfill")
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A batch in a consumer's hands, and how often it had come back before."""
+
+    consumer: str
+    batch: Batch
+    returns: int
 
 
 class MemoryBroker:
     """Queues per (source, lane), the nightly lane first; a consumer's new life gets its old batches back."""
 
     def __init__(self) -> None:
-        self._queues: dict[tuple[str, str], deque[Batch]] = defaultdict(deque)
-        self._unacked: dict[int, tuple[str, Batch]] = {}
+        self._queues: dict[tuple[str, str], deque[tuple[Batch, int]]] = defaultdict(deque)
+        self._unacked: dict[int, _Held] = {}
         self._tags = itertools.count(1)
         self._lives: dict[str, str] = {}
+        self._ended: set[str] = set()
         self._arrived: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._delayed: set[asyncio.TimerHandle] = set()
         self.dead_letters: list[tuple[Batch, str]] = []
 
     async def publish(self, batches: Sequence[Batch]) -> None:
+        require_lanes(batches)
         for batch in batches:
             self._put(batch)
 
     async def receive(self, source: str, consumer: str, limit: int, wait_s: float) -> list[Delivery]:
-        name, _, life = consumer.partition("#")
-        if self._lives.setdefault(name, life) != life:
-            self._recover(self._lives[name], name)
-            self._lives[name] = life
-        if not self._waiting(source):
+        name = consumer.partition("#")[0]
+        before = self._lives.get(name, consumer)
+        if consumer not in self._ended:
+            self._lives[name] = consumer
+            if before != consumer:
+                await self.release(before)
+        deadline_s = asyncio.get_running_loop().time() + wait_s
+        # A killed worker's call may still wait here when its next life has begun: nobody is left to read its answer.
+        while consumer not in self._ended and not self._waiting(source):
             self._arrived[source].clear()
             try:
-                await asyncio.wait_for(self._arrived[source].wait(), wait_s)
+                async with asyncio.timeout_at(deadline_s):
+                    await self._arrived[source].wait()
             except TimeoutError:
                 return []
-            if self._lives[name] != life:
-                return []  # a killed worker's call: nobody is left to read its answer
+        if consumer in self._ended:
+            return []
         deliveries: list[Delivery] = []
         for lane in LANES:
             queue = self._queues[source, lane]
             while queue and len(deliveries) < limit:
-                tag = next(self._tags)
-                batch = queue.popleft()
-                self._unacked[tag] = (consumer, batch)
-                deliveries.append(Delivery(tag, batch))
+                batch, returns = queue.popleft()
+                delivery = Delivery(next(self._tags), batch, returns)
+                self._unacked[delivery.tag] = _Held(consumer, batch, returns)
+                deliveries.append(delivery)
         return deliveries
 
     async def ack(self, delivery: Delivery) -> None:
-        self._unacked.pop(delivery.tag, None)
+        self._end(delivery)
 
     async def retry(self, delivery: Delivery, delay_s: float) -> None:
-        if self._unacked.pop(delivery.tag, None) is None:
-            return  # another life of this consumer has it already
+        self._end(delivery)
         again = dataclasses.replace(delivery.batch, attempt=delivery.batch.attempt + 1)
         loop = asyncio.get_running_loop()
 
@@ -70,8 +85,20 @@ class MemoryBroker:
         self._delayed.add(handle)
 
     async def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        if self._unacked.pop(delivery.tag, None) is not None:
-            self.dead_letters.append((delivery.batch, reason))
+        self._end(delivery)
+        self.dead_letters.append((delivery.batch, reason))
+
+    async def release(self, consumer: str, *, held: bool = True) -> None:
+        self._ended.add(consumer)
+        lost = [tag for tag, found in self._unacked.items() if held and found.consumer == consumer]
+        for tag in sorted(lost, reverse=True):
+            found = self._unacked.pop(tag)
+            self._queues[found.batch.source, found.batch.lane].appendleft((found.batch, found.returns + 1))
+        for arrived in self._arrived.values():
+            arrived.set()  # also for the calls of this consumer that wait: they end
+
+    async def ready(self, sources: Sequence[str]) -> dict[str, int]:
+        return {source: sum(len(self._queues[source, lane]) for lane in LANES) for source in sources}
 
     async def purge(self, sources: Sequence[str]) -> int:
         dropped = 0
@@ -86,16 +113,13 @@ class MemoryBroker:
             handle.cancel()
         self._delayed.clear()
 
+    def _end(self, delivery: Delivery) -> None:
+        if self._unacked.pop(delivery.tag, None) is None:
+            raise BrokerError(f"batch {delivery.batch.batch_id} is no longer this worker's: it is delivered again")
+
     def _put(self, batch: Batch) -> None:
-        self._queues[batch.source, batch.lane].append(batch)
+        self._queues[batch.source, batch.lane].append((batch, 0))
         self._arrived[batch.source].set()
 
     def _waiting(self, source: str) -> bool:
         return any(self._queues[source, lane] for lane in LANES)
-
-    def _recover(self, life: str, name: str) -> None:
-        lost = [tag for tag, (consumer, _) in self._unacked.items() if consumer == f"{name}#{life}"]
-        for tag in sorted(lost, reverse=True):
-            _, batch = self._unacked.pop(tag)
-            self._queues[batch.source, batch.lane].appendleft(batch)
-            self._arrived[batch.source].set()

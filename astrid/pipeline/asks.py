@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Final
 
 from astrid.models import Entity
 from astrid.sources import SOURCES
 from astrid.sources.source import Source, Task, days_between
+
+HEAL_DAYS: Final = 35
+"""How far back a night looks for missing days; older ones are a backfill's work."""
+
+FEED_DAYS: Final = 180
+"""How far back the newest day of a feed is looked for."""
 
 STALE_FEED_DAYS: Final = 3
 """A feed whose newest day is older than this stands still: it is probed, not read."""
@@ -25,8 +31,8 @@ class Missing:
     ``feeds`` is the last day that an origin stated a metric for anybody.
 
     ``missed`` are earlier days since the first night of all whose night did not run to its end. Only where somebody
-    lacks a snapshot of such a day, ``noted`` is filled, the days of snapshots for which the ledger has a gap, and
-    ``tracked``, the day on which the watchlist first held an entity (absent: it always did).
+    lacks a snapshot of such a day, ``noted`` is filled, the days of snapshots for which the ledger has a gap.
+    ``tracked`` is the day on which the watchlist first held an entity (absent: it always did).
     """
 
     first: date
@@ -72,17 +78,72 @@ def find_asks(source: Source, task: Task, day: date, entities: Sequence[Entity],
         due = [e for e in due if e.entity_id not in probed]
     if not due:
         return []
-    earliest = day - timedelta(days=task.lookback_days - 1)
-    if task.span == "lookback":
-        return [Ask(source, task, earliest, day, tuple(due))]
     groups: dict[date, list[Entity]] = {}
     for entity in due:
-        whole = task.reread_days and (entity.entity_id + day.toordinal()) % task.reread_days == 0
-        # Who is asked only once in so many nights might never meet a night of its own number.
-        whole = whole or is_overdue(task, entity.entity_id, day, missing)
-        first = earliest if whole else _first_missing(task, entity.entity_id, earliest, missing)
-        groups.setdefault(first, []).append(entity)
+        groups.setdefault(first_asked(task, entity.entity_id, day, missing), []).append(entity)
     return [Ask(source, task, first, day, tuple(group)) for first, group in sorted(groups.items())]
+
+
+def first_asked(task: Task, entity_id: int, day: date, missing: Missing) -> date:
+    """Return the first of the days, up to its own, for which the night of ``day`` asks about an entity that is due.
+
+    Not for windows, which are asked about everybody.
+    """
+    earliest = day - timedelta(days=task.lookback_days - 1)
+    if task.span == "lookback":
+        if task.heal_days <= task.lookback_days:
+            return earliest
+        since = max(day - timedelta(days=task.heal_days - 1), missing.tracked.get(entity_id, date.min))
+        lacking = [d for metric in task.metrics for d in missing.of(metric, entity_id) if d >= since]
+        return min([earliest, *lacking])
+    whole = task.reread_days and (entity_id + day.toordinal()) % task.reread_days == 0
+    # Who is asked only once in so many nights might never meet a night of its own number.
+    whole = whole or is_overdue(task, entity_id, day, missing)
+    return earliest if whole else _first_missing(task, entity_id, earliest, missing)
+
+
+def asks_for(task: Task, entity_id: int, of: date, day: date, missing: Missing) -> bool:
+    """Tell whether the night of ``day`` asks a task about an entity on the day ``of``, if there is room.
+
+    While its whole feed stands still a task asks a few for all, or another in its place; that is not looked at here.
+    Nor is what a window is read for because others lack days in it.
+    """
+    if not task.cadence_days or not is_due(task, entity_id, day, missing):
+        return False
+    if task.span == "windows":
+        return of in _reread(task, missing.of(task.metrics[0], entity_id))
+    return first_asked(task, entity_id, day, missing) <= of <= day
+
+
+def reach_of(task: Task) -> int:
+    """Return in how many nights, that of a day itself included, a task may be asked for the day."""
+    if not task.cadence_days:
+        return 0
+    known = {"lookback": 0, "since_missing": HEAL_DAYS, "windows": HEAL_DAYS + task.lookback_days - 1}[task.span]
+    return max(task.lookback_days, task.heal_days, known)
+
+
+def look_ahead(missing: Missing, night: date, day: date) -> Missing:
+    """Return what the night of a later ``day`` will lack if nothing comes, from what that of ``night`` lacks."""
+    first = missing.first + (day - night)
+
+    def recent(of: Mapping[str, Mapping[int, date]]) -> dict[str, dict[int, date]]:
+        return {name: {e: d for e, d in own.items() if d >= first} for name, own in of.items()}
+
+    new = frozenset(days_between(night + timedelta(days=1), day))
+    days = {
+        name: {e: frozenset(d for d in lacked if d >= first) | new for e, lacked in own.items()}
+        for name, own in missing.days.items()
+    }
+    return replace(
+        missing,
+        first=first,
+        days=days,
+        newest=recent(missing.newest),
+        tried=recent(missing.tried),
+        refused=recent(missing.refused),
+        asked={},
+    )
 
 
 def find_passed_over(task: Task, day: date, entities: Sequence[Entity], missing: Missing) -> tuple[Entity, ...]:
@@ -184,8 +245,12 @@ def _windows(task: Task, day: date, entities: Sequence[Entity], missing: Missing
     while before in missing.missed:
         unread.add(before)
         before -= timedelta(days=1)
-    wanted = {d - timedelta(days=n) for d in unread for n in range(task.lookback_days)}
-    return list(_runs(sorted(wanted), task.days_per_batch))
+    return list(_runs(sorted(_reread(task, unread)), task.days_per_batch))
+
+
+def _reread(task: Task, unread: Iterable[date]) -> set[date]:
+    """Return the days that a night reads which has ``unread`` to read: each with the days before it."""
+    return {d - timedelta(days=n) for d in unread for n in range(task.lookback_days)}
 
 
 def _probed(task: Task, day: date, due: Sequence[Entity], missing: Missing) -> Sequence[Entity]:

@@ -1,24 +1,20 @@
-"""One batch from queue to commit: drive the source, map what went wrong to one reaction, write, acknowledge."""
+"""What becomes of one batch: drive its source, and map what went wrong to one reaction."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
-from astrid.broker import Broker, Delivery
 from astrid.errors import (
-    BrokerError,
     EntityGone,
     Malformed,
     NoToken,
     RateLimited,
     SourceError,
-    StoreError,
     TokenDead,
     TooLarge,
     TooLate,
@@ -40,8 +36,7 @@ from astrid.models import (
 )
 from astrid.sources import SOURCES
 from astrid.sources.source import Source, expected_gaps
-from astrid.store import Store
-from astrid.timeline import Timeline, snapshot_day
+from astrid.timeline import snapshot_day
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +47,6 @@ MAX_PAUSES: Final = 60
 """Pauses that an upstream asks for are not failures, but a batch does not wait for ever."""
 
 FIRST_RETRY_S: Final = 30.0
-SHORT_WAIT_S: Final = 0.05
-LONG_WAIT_S: Final = 0.5
-"""An idle worker's first and longest wait for a delivery, in real seconds."""
 
 
 async def drive(steps: Steps, fetch: Fetch) -> tuple[Observations, int]:
@@ -139,15 +131,15 @@ def react(batch: Batch, source: Source, error: SourceError) -> Outcome:
                 return DeadLetter(f"limited {MAX_PAUSES} times: {error}")
             return RetryIn(error.retry_after_s, str(error), pause=True)
         case TooLarge():
-            parts = split(batch, by_days=source.tasks[batch.task].span == "windows")
-            return Split(parts, str(error)) if parts else _again(batch, str(error))
+            parts = list_parts(batch)
+            return Split(parts, str(error)) if parts else fail(batch, str(error))
         case TooLate() | EntityGone():
             gaps = expected_gaps(batch, source.tasks[batch.task], str(error), retry=False)
             return Done(dataclasses.replace(Observations.from_rows([]), gaps=gaps))
         case NoToken():
             return DeadLetter(str(error))
         case Unavailable() | Malformed() | TokenDead() | SourceError():
-            return _again(batch, str(error))
+            return fail(batch, str(error))
         case _:
             assert_never(error)
 
@@ -176,106 +168,10 @@ def split(batch: Batch, *, by_days: bool = False) -> tuple[Batch, ...]:
     )
 
 
-async def work(
-    source_name: str,
-    consumer: str,
-    run_id: int,
-    broker: Broker,
-    store: Store,
-    fetch_for: Callable[[str], Fetch],
-    timeline: Timeline,
-    clock: Callable[[], float],
-) -> None:
-    """Drain one source's queue until the run has no open batch of it.
-
-    Parameters
-    ----------
-    consumer
-        Name of this worker and its life, ``name#life``: what an earlier life left comes again.
-    fetch_for
-        Gives the network of a lane: a backfill must not spend the nightly's share.
-    clock
-        Reads the machine's epoch seconds; with ``timeline`` it gives the run's moment.
-    """
-    limit = SOURCES[source_name].concurrency
-    tasks: set[asyncio.Task[None]] = set()
-    receiving: asyncio.Task[list[Delivery]] | None = None
-    idle_s = SHORT_WAIT_S
-
-    def now() -> datetime:
-        return timeline.at(clock())
-
-    try:
-        while True:
-            room = limit - len(tasks)
-            if room and receiving is None:
-                receiving = asyncio.create_task(broker.receive(source_name, consumer, room, idle_s))
-            done, _ = await asyncio.wait({*tasks, *filter(None, [receiving])}, return_when=asyncio.FIRST_COMPLETED)
-            ended = tasks & done
-            tasks -= ended
-            for batch_task in ended:
-                batch_task.result()
-            if receiving is None or receiving not in done:
-                continue
-            deliveries, receiving = receiving.result(), None
-            for delivery in deliveries:
-                tasks.add(
-                    asyncio.create_task(
-                        _process(delivery, broker, store, fetch_for(delivery.batch.lane), timeline, now)
-                    )
-                )
-            # An idle worker asks less and less often whether others, or the time, have something left for it.
-            idle_s = SHORT_WAIT_S if deliveries or ended else min(2 * idle_s, LONG_WAIT_S)
-            if not tasks and not deliveries:
-                counts = await store.progress(run_id)
-                if not any(p.state == "planned" and p.source == source_name for p in counts):
-                    return
-    finally:
-        left: list[asyncio.Task[Any]] = [*tasks, *filter(None, [receiving])]
-        for unfinished in left:
-            unfinished.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-
-
-async def _process(
-    delivery: Delivery, broker: Broker, store: Store, fetch: Fetch, timeline: Timeline, now: Callable[[], datetime]
-) -> None:
-    batch = delivery.batch
-    outcome = await handle_batch(batch, fetch, now)
-    try:
-        match outcome:
-            case Done():
-                await store.commit_batch(batch, outcome, now())
-                await broker.ack(delivery)
-            case Split(parts=parts):
-                await store.commit_batch(batch, outcome, now())
-                await broker.publish(parts)
-                await broker.ack(delivery)
-            case RetryIn(delay_s=delay_s, reason=reason, pause=pause):
-                log.info("%s batch %s waits %.0f s: %s", batch.source, batch.batch_id, delay_s, reason)
-                await broker.retry(_paused(delivery) if pause else delivery, timeline.real_s(delay_s))
-            case DeadLetter(reason=reason):
-                log.error("%s batch %s is set aside: %s", batch.source, batch.batch_id, reason)
-                await store.commit_batch(batch, outcome, now(), lost_days(batch, reason))
-                await broker.dead_letter(delivery, reason)
-            case _:
-                assert_never(outcome)
-    except StoreError as exc:
-        # Nothing was committed, so nothing may be acknowledged: the batch comes again when the database is back.
-        log.warning("%s batch %s goes back to the queue: %s", batch.source, batch.batch_id, exc)
-        await asyncio.sleep(0.5)
-        with contextlib.suppress(BrokerError):  # unacknowledged, it comes again by itself
-            await broker.retry(_paused(delivery), 2.0)  # the upstream did not fail
-    except BrokerError as exc:
-        # The broker delivers again what was not acknowledged; the commit's key makes that harmless.
-        log.warning("%s batch %s: %s", batch.source, batch.batch_id, exc)
-
-
-def _paused(delivery: Delivery) -> Delivery:
-    """Count a pause in place of the attempt that the broker counts for every return: pauses are not failures."""
-    batch = delivery.batch
-    again = dataclasses.replace(batch, attempt=batch.attempt - 1, pauses=batch.pauses + 1)
-    return dataclasses.replace(delivery, batch=again)
+def list_parts(batch: Batch) -> tuple[Batch, ...]:
+    """Return the parts that a batch is split into; the same ones every time, with the same ids."""
+    source = SOURCES[batch.source]
+    return split(batch, by_days=source.tasks[batch.task].span == "windows")
 
 
 def lost_days(batch: Batch, reason: str) -> tuple[Gap, ...]:
@@ -286,7 +182,8 @@ def lost_days(batch: Batch, reason: str) -> tuple[Gap, ...]:
     return expected_gaps(batch, source.tasks[batch.task], reason, retry=True)
 
 
-def _again(batch: Batch, reason: str) -> Outcome:
+def fail(batch: Batch, reason: str) -> RetryIn | DeadLetter:
+    """Say what becomes of a batch that failed: it waits longer each time, and is set aside after the last."""
     if batch.attempt + 1 >= MAX_ATTEMPTS:
         return DeadLetter(f"after {MAX_ATTEMPTS} tries: {reason}")
     return RetryIn(FIRST_RETRY_S * 2**batch.attempt, reason)

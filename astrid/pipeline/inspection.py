@@ -60,7 +60,7 @@ async def inspect_night(store: Store, universe: Universe, day: date, run_id: int
     Return the verdicts, by source as in the catalogue. A violation is one loud line of the log when it begins and one
     when it ends.
     """
-    await reconcile(store, universe, day - timedelta(days=RECONCILED_DAYS - 1), day)
+    await reconcile(store, universe, day - timedelta(days=RECONCILED_DAYS - 1), day, now)
     nights = await store.read_asked(day - timedelta(days=DAYS - 1), day)
     last_states = await store.read_last_states(day)
     rows: list[CanaryRow] = []

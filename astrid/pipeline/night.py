@@ -1,11 +1,11 @@
-"""One run from plan to end: record it, publish its batches, watch the workers, say how it ended."""
+"""The night and the backfill: what the store lacks, planned, and the run that brings it, from opening to closing."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -14,43 +14,40 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from astrid import METHOD_VERSION
 from astrid.broker import Broker
-from astrid.catalog import METRIC_BY_ID, METRICS, ORIGIN_BY_ID
-from astrid.errors import AstridError, StoreError
+from astrid.catalog import METRIC_BY_ID, METRIC_BY_NAME, METRICS, ORIGIN_BY_ID
+from astrid.errors import StoreError
 from astrid.models import Entity
-from astrid.pipeline.asks import Missing
-from astrid.pipeline.backfill import plan_backfill
+from astrid.pipeline.asks import FEED_DAYS, HEAL_DAYS, Missing
+from astrid.pipeline.backfill import leave_out, plan_backfill
 from astrid.pipeline.costs import cost_plan
 from astrid.pipeline.inspection import inspect_night, list_violated
+from astrid.pipeline.leases import LEASE_S, Lease, hold_lease
 from astrid.pipeline.plan import NIGHT_HOURS, NOT_ASKED, Plan, plan_night
+from astrid.pipeline.runs import (
+    MakePlan,
+    RunResult,
+    Watch,
+    by_source,
+    close_run,
+    follow,
+    open_run,
+    prepare,
+    read_open_sources,
+)
 from astrid.pipeline.universe import Universe
 from astrid.sources import SOURCES
 from astrid.sources.source import days_between
-from astrid.store import CostRow, Progress, Store
+from astrid.store import OpenRun, Store
 from astrid.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
+NIGHTLY: Final = "nightly"
 RANKED_MAX: Final = 1_000_000
-POLL_S: Final = 0.2
-STALLED_S: Final = 120.0
-"""If no batch of a run ends for this long, its open batches are published again: a broker may have lost them."""
-
-HEAL_DAYS: Final = 35
-"""How far back a night looks for missing days; older ones are a backfill's work."""
-
-FEED_DAYS: Final = 180
-"""How far back the newest day of a feed is looked for."""
-
-GAPS_AT_ONCE: Final = 50_000
-"""So many gaps of a plan are written in one transaction: a month of missed nights leaves millions."""
 
 RUNS_MAX: Final = 1_000
 """So many runs are looked through for nights that ran."""
-
-SPENT_TIMEOUT_S: Final = 60.0
-"""A run does not wait longer, in real seconds, for the count of what it spent: the counters may have died with it."""
 
 RETRY_AFTER: Final = timedelta(minutes=10)
 """A night that runs again asks again for what was missing, but not within this time."""
@@ -64,49 +61,14 @@ Score = Callable[[int, date], Awaitable[int]]
 Inspect = Callable[[int], Awaitable[Sequence[str]]]
 """Judges the upstreams before the scores under a run and returns whose canaries are violated: ``inspect(run_id)``."""
 
-Watch = Callable[[Mapping[str, tuple[int, int]]], None]
-"""Is told (done, total) batches per source, now and then and at the end."""
-
-Spent = Mapping[tuple[str, str], tuple[int, int]]
-"""(requests, points) per (upstream, bucket)."""
-
-CountSpent = Callable[[str], Awaitable[Spent]]
-"""Returns what a lane has spent since the budgets began: ``count_spent(lane)``."""
-
-
-async def count_nothing(_: str) -> Spent:
-    """Stand for budgets that nobody counts."""
-    return {}
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """How a run ended: its batches by state, requests per source, the gaps that its day still has, how many projects
-    it ranked, per bucket what it was planned to cost and did cost, whose canaries are violated, and how many hours it
-    took."""
-
-    run_id: int
-    day: date
-    batches: Mapping[str, int]
-    requests: Mapping[str, int]
-    open_gaps: int
-    ranked: int
-    costs: tuple[CostRow, ...] = ()
-    violated: tuple[str, ...] = ()
-    hours: float = 0.0
-
-    @property
-    def state(self) -> str:
-        """``complete``, or ``gaps`` if something expected did not come."""
-        return "gaps" if self.open_gaps or self.batches.get("dead") else "complete"
-
 
 @dataclass(frozen=True, slots=True)
 class Driver:
     """What a run needs besides its plan: where it writes, where it queues, what time it is, who works.
 
     ``users`` is how many budgets each upstream has (absent: one), ``hours`` how long a night may take at the limits
-    of any upstream.
+    of any upstream. ``holder`` names this driver and its life for the leases, which outlive a killed one by
+    ``lease_s``. ``queue_lasts``: the broker keeps what was published when its driver has ended.
     """
 
     store: Store
@@ -117,9 +79,11 @@ class Driver:
     score: Score
     watch: Watch
     code_version: str
-    count_spent: CountSpent = count_nothing
     users: Mapping[str, int] = field(default_factory=dict)
     hours: float = NIGHT_HOURS
+    holder: str = field(default_factory=lambda: f"driver#{uuid.uuid4().hex[:12]}")
+    lease_s: float = LEASE_S
+    queue_lasts: bool = False
 
     def now(self) -> datetime:
         """Return the run's moment."""
@@ -132,15 +96,30 @@ async def run_night(
     """Crawl what the night of ``day`` lacks, but for the tasks of ``without``, and score the day.
 
     A night that lacks nothing any more and is scored does nothing: what later nights revised since then
-    does not change a published score.
+    does not change a published score. While another driver has this night, it is waited for.
     """
-    plan = await plan_run(driver.store, universe, day, driver.now(), sources, without, driver.users, driver.hours)
-    score = bool(plan.batches) or not await driver.store.has_scores(day)
+    store = driver.store
+
+    async def plan() -> Plan:
+        return await plan_run(store, universe, day, driver.now(), sources, without, driver.users, driver.hours)
+
+    async with hold_lease(store, name_night(day), driver.holder, driver.lease_s) as lease:
+        inspect = inspect_with(store, universe, day, driver.now)
+        return await lease.guard(execute(driver, lease, NIGHTLY, day, plan, score=True, inspect=inspect))
+
+
+def name_night(day: date) -> str:
+    """Return the name of the lease that the driver of a night holds."""
+    return f"night {day}"
+
+
+def inspect_with(store: Store, universe: Universe, day: date, now: Callable[[], datetime]) -> Inspect:
+    """Return what judges the upstreams of a night."""
 
     async def inspect(run_id: int) -> Sequence[str]:
-        return list_violated(await inspect_night(driver.store, universe, day, run_id, driver.now()))
+        return list_violated(await inspect_night(store, universe, day, run_id, now()))
 
-    return await execute(driver, "nightly", day, plan, score=score, inspect=inspect)
+    return inspect
 
 
 async def plan_run(
@@ -164,64 +143,78 @@ async def plan_run(
 async def run_backfill(
     driver: Driver, universe: Universe, first: date, last: date, sources: Sequence[str]
 ) -> RunResult:
-    """Fetch the history from ``first`` to ``last``; batches that an earlier run finished are not asked for again."""
-    entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
-    batches = plan_backfill(first, last, entities, sources)
-    settled = await driver.store.read_finished([b.batch_id for b in batches])
-    left = tuple(b for b in batches if b.batch_id not in settled)
-    plan = Plan(left, (), tuple(cost_plan(left, driver.users)))
-    return await execute(driver, "backfill", last, plan, score=False)
+    """Fetch the history from ``first`` to ``last``; what an earlier run finished, but for gaps, is not asked again."""
+
+    async def plan() -> Plan:
+        entities = {name: universe.entities(source.key) for name, source in SOURCES.items()}
+        batches = plan_backfill(first, last, entities, sources)
+        settled = await driver.store.read_finished([b.batch_id for b in batches])
+        gaps = await driver.store.read_open_gaps(first, last) if settled else []
+        left = tuple(leave_out(batches, settled, gaps))
+        return Plan(left, (), tuple(cost_plan(left, driver.users)))
+
+    async with hold_lease(driver.store, f"backfill {last}", driver.holder, driver.lease_s) as lease:
+        # Equal work has equal ids, so what is asked for now and what an unfinished run left are one.
+        return await lease.guard(execute(driver, lease, "backfill", last, plan, extends=True))
 
 
 async def execute(
-    driver: Driver, kind: str, day: date, plan: Plan, *, score: bool, inspect: Inspect | None = None
+    driver: Driver,
+    lease: Lease,
+    kind: str,
+    day: date,
+    plan: MakePlan,
+    *,
+    extends: bool = False,
+    score: bool = False,
+    inspect: Inspect | None = None,
 ) -> RunResult:
-    """Run a plan to its end and record it. The batches stand in the database before any is published.
+    """Open a run or take up the one that was not closed, plan it, work it off, and close it.
 
-    Before it scores, ``inspect`` judges the upstreams; whose canaries are violated stands in the run's note. What was
-    spent is recorded however the crawl ends.
+    See :func:`~astrid.pipeline.runs.prepare` for what is planned. With ``score`` its day is scored at the end, if
+    anything was fetched or no score is published; before that ``inspect`` judges the upstreams, and whose canaries are
+    violated stands in the run's note.
     """
     store = driver.store
-    violated: Sequence[str] = ()
-    started_at = driver.now()
-    run_id = await store.start_run(kind, day, driver.code_version, METHOD_VERSION, started_at)
-    own = [dataclasses.replace(b, run_id=run_id) for b in plan.batches]
+    run = await open_run(store, kind, day, driver.code_version, driver.now())
     try:
-        await store.plan_batches(run_id, own, driver.now())
-        await store.write_planned(run_id, {(c.upstream, c.bucket): (c.requests, c.points, c.hours) for c in plan.costs})
-        for start in range(0, len(plan.left_out), GAPS_AT_ONCE):
-            await store.write_gaps(plan.left_out[start : start + GAPS_AT_ONCE], driver.now())
-        before = await _count_spent(driver, kind)
-        try:
-            await driver.broker.publish(own)
-            if own:
-                workers = asyncio.ensure_future(driver.crawl(run_id, sorted({b.source for b in own})))
-                await _follow(run_id, driver, workers)
-        finally:
-            await _record_spent(driver, run_id, kind, before)
-        if score:
-            violated = await inspect(run_id) if inspect else ()
-            ranked = await driver.score(run_id, day)
-        else:
-            ranked = len(await store.read_leaderboard(day, None, RANKED_MAX, 0)) if kind == "nightly" else 0
-        progress = await store.progress(run_id)
-        driver.watch(_by_source(progress))
-        gaps = await store.read_open_gaps(day, day)
-        costs = await store.read_costs([run_id])
-        hours = (driver.now() - started_at).total_seconds() / 3600
-        result = dataclasses.replace(
-            _result(run_id, day, progress, len(gaps), ranked, costs), violated=tuple(violated), hours=hours
-        )
+        await prepare(store, driver.broker, run, day, plan, driver.now, extends=extends, queue_lasts=driver.queue_lasts)
+        sources = await read_open_sources(store, run.run_id)
+        if sources:
+            workers = asyncio.ensure_future(driver.crawl(run.run_id, sources))
+            await follow(driver.broker, store, run.run_id, driver.watch, workers)
+        scoring = driver.score if score else None
+        return await finish(store, run, kind, day, driver.now, driver.watch, scoring, inspect)
     except BaseException as exc:
+        if lease.is_lost:
+            raise  # the run is another driver's now
         # The record must say so even if the run is being cancelled; the database may be what failed.
         with contextlib.suppress(StoreError):
             await asyncio.shield(
-                store.finish_run(run_id, "failed", {}, f"{type(exc).__name__}: {exc}"[:500], driver.now())
+                store.finish_run(run.run_id, "failed", {}, f"{type(exc).__name__}: {exc}"[:500], driver.now())
             )
         raise
-    note = f"canaries violated: {'; '.join(violated)}" if violated else ""
-    await store.finish_run(run_id, result.state, result.requests, note, driver.now())
-    return result
+
+
+async def finish(
+    store: Store,
+    run: OpenRun,
+    kind: str,
+    day: date,
+    now: Callable[[], datetime],
+    watch: Watch,
+    score: Score | None = None,
+    inspect: Inspect | None = None,
+) -> RunResult:
+    """Judge the upstreams, score the day, and close a run whose batches have ended; see :func:`execute`."""
+    violated: Sequence[str] = ()
+    if score is not None and (await store.progress(run.run_id) or not await store.has_scores(day)):
+        violated = await inspect(run.run_id) if inspect else ()
+        ranked = await score(run.run_id, day)
+    else:
+        ranked = len(await store.read_leaderboard(day, None, RANKED_MAX, 0)) if kind == NIGHTLY else 0
+    watch(by_source(await store.progress(run.run_id)))
+    return await close_run(store, run, day, ranked, violated, now())
 
 
 async def read_missing(
@@ -265,19 +258,22 @@ async def read_missing(
             tried[name][entity_id] = max(last, tried[name].get(entity_id, last))
             if not retry:
                 refused[name][entity_id] = last
-    stated = await store.read_feeds(day - timedelta(days=FEED_DAYS - 1), day)
+    tasks = [t for name in entities for t in SOURCES[name].tasks.values()]
+    probed = sorted({METRIC_BY_NAME[t.metrics[0]].metric_id for t in tasks if t.probe})
+    oldest = day - timedelta(days=FEED_DAYS - 1)
+    stated = await store.read_feeds(probed, oldest, day)
+    missed = await _read_missed_days(store, first, day)
+    noted: dict[str, dict[int, frozenset[date]]] = {}
+    tracked = {row.entity_id: row.first_tracked for row in await store.read_projects()}
+    taken = [m for m in METRICS if m.name in days and m.timing == "snapshot"]
+    if any(not lacked.isdisjoint(missed) for m in taken for lacked in days[m.name].values()):
+        noted = await _read_noted(store, first, day, {m.metric_id: m.name for m in taken})
+        stated += await store.read_last_days([m.metric_id for m in taken if m.metric_id not in probed], oldest, day)
     feeds = {
         (METRIC_BY_ID[metric_id].name, ORIGIN_BY_ID[origin_id].name): last
         for metric_id, origin_id, last in stated
         if metric_id in METRIC_BY_ID and origin_id in ORIGIN_BY_ID
     }
-    missed = await _read_missed_days(store, first, day)
-    noted: dict[str, dict[int, frozenset[date]]] = {}
-    tracked: dict[int, date] = {}
-    taken = [m for m in METRICS if m.name in days and m.timing == "snapshot"]
-    if any(not lacked.isdisjoint(missed) for m in taken for lacked in days[m.name].values()):
-        noted = await _read_noted(store, first, day, {m.metric_id: m.name for m in taken})
-        tracked = {row.entity_id: row.first_tracked for row in await store.read_projects()}
     return Missing(first, days, newest, asked, tried, refused, feeds, missed, noted, tracked)
 
 
@@ -305,79 +301,3 @@ def _read_pattern(lacking: npt.NDArray[np.bool_], first: date) -> tuple[frozense
     seen = np.flatnonzero(~lacking)
     last = first + timedelta(days=int(seen[-1])) if len(seen) else None
     return frozenset(first + timedelta(days=n) for n in np.flatnonzero(lacking).tolist()), last
-
-
-async def _follow(run_id: int, driver: Driver, workers: asyncio.Future[None]) -> None:
-    """Report progress until the workers are through; publish again what stalls."""
-    store = driver.store
-    ended_before, still_s = -1, 0.0
-    try:
-        while not workers.done():
-            await asyncio.wait([workers], timeout=POLL_S)
-            progress = await store.progress(run_id)
-            driver.watch(_by_source(progress))
-            ended = sum(p.count for p in progress if p.state != "planned")
-            still_s = still_s + POLL_S if ended == ended_before else 0.0
-            ended_before = ended
-            if still_s >= STALLED_S:
-                lost = await store.open_batches(run_id)
-                log.warning("no batch ended for %.0f s: %d open batches are published again", still_s, len(lost))
-                await driver.broker.publish([dataclasses.replace(b, run_id=run_id) for b in lost])
-                still_s = 0.0
-        workers.result()
-    finally:
-        if not workers.done():
-            workers.cancel()
-            await asyncio.gather(workers, return_exceptions=True)
-
-
-def _by_source(progress: Sequence[Progress]) -> dict[str, tuple[int, int]]:
-    counts: dict[str, tuple[int, int]] = {}
-    for row in progress:
-        done, total = counts.get(row.source, (0, 0))
-        counts[row.source] = (done + (row.count if row.state != "planned" else 0), total + row.count)
-    return counts
-
-
-async def _count_spent(driver: Driver, lane: str) -> Spent | None:
-    """Return what a lane has spent, None where it cannot be told: bookkeeping must not cost a night its scores."""
-    try:
-        async with asyncio.timeout(SPENT_TIMEOUT_S):
-            return await driver.count_spent(lane)
-    except TimeoutError:
-        log.warning("what this run spends is not counted: nobody answers")
-    except AstridError as exc:
-        log.warning("what this run spends is not counted: %s", exc)
-    return None
-
-
-async def _record_spent(driver: Driver, run_id: int, lane: str, before: Spent | None) -> None:
-    """Write what a lane has spent since ``before``; say so where that fails."""
-    after = None if before is None else await _count_spent(driver, lane)
-    if before is None or after is None:
-        return
-    try:
-        await driver.store.write_spent(run_id, _between(before, after))
-    except StoreError as exc:
-        log.warning("what this run spent is not recorded: %s", exc)
-
-
-def _between(before: Spent, after: Spent) -> dict[tuple[str, str], tuple[int, int]]:
-    """Return what was spent since ``before``; a budget that began anew meanwhile counts from its beginning."""
-    spent = {}
-    for key, (requests, points) in after.items():
-        requests_before, points_before = before.get(key, (0, 0))
-        restarted = requests < requests_before
-        spent[key] = (requests, points) if restarted else (requests - requests_before, points - points_before)
-    return {key: count for key, count in spent.items() if any(count)}
-
-
-def _result(
-    run_id: int, day: date, progress: Sequence[Progress], open_gaps: int, ranked: int, costs: Sequence[CostRow]
-) -> RunResult:
-    batches: dict[str, int] = {}
-    requests: dict[str, int] = {}
-    for row in progress:
-        batches[row.state] = batches.get(row.state, 0) + row.count
-        requests[row.source] = requests.get(row.source, 0) + row.requests
-    return RunResult(run_id, day, batches, requests, open_gaps, ranked, tuple(costs))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from math import ceil
 from typing import Final
@@ -51,12 +51,14 @@ NO_NIGHT: Final = NOT_ASKED + " in time: no night of this day ran to its end"
 class Plan:
     """A night's batches in the order in which they are worked off, what they cost, and the gaps that it leaves.
 
-    Among the gaps are those of earlier nights that did not run: only the next plan can say so.
+    Among the gaps are those of earlier nights that did not run: only the next plan can say so. ``expected`` is whom
+    this and later nights ask, by (source, task), asked tonight or not: of them values are expected from now on.
     """
 
     batches: tuple[Batch, ...]
     left_out: tuple[Gap, ...]
     costs: tuple[Cost, ...]
+    expected: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
 
 def plan_night(
@@ -131,7 +133,12 @@ def plan_night(
         for entity_id, metric, late in find_missed(task, day, entities[source.name], missing)
     ]
     batches = _interleave([cut(ask.source, ask.task, day, ask.first, ask.last, ask.entities) for ask in kept])
-    return Plan(tuple(batches), tuple(left_out), tuple(cost_plan(batches, users)))
+    expected = {
+        (source.name, task.name): tuple(e.entity_id for e in entities[source.name] if task.accepts(e))
+        for source, task in tasks
+        if task.cadence_days and not task.relieves  # who stands in for another owes nothing of its own
+    }
+    return Plan(tuple(batches), tuple(left_out), tuple(cost_plan(batches, users)), expected)
 
 
 def cut(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Reconciled:
         )
 
 
-async def reconcile(store: Store, universe: Universe, first: date, last: date) -> Reconciled:
+async def reconcile(store: Store, universe: Universe, first: date, last: date, now: datetime) -> Reconciled:
     """Compare every whole week (Sunday to Saturday, UTC) inside ``first`` .. ``last`` and keep the result.
 
     History counts stars that still stand, by the day they were given; snapshots also see stars taken
@@ -56,7 +56,8 @@ async def reconcile(store: Store, universe: Universe, first: date, last: date) -
         [
             Reconciliation(int(ids[c]), sunday + timedelta(days=7 * int(w)), float(totals[w, c]), float(moved[w, c]))
             for w, c in zip(weeks, columns, strict=True)
-        ]
+        ],
+        now,
     )
     if not len(weeks):
         return Reconciled(0, float("nan"), float("nan"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -18,25 +21,60 @@ from astrid.scoring.series import PARAMETERS, Signal
 from astrid.scoring.state import FilterState
 from astrid.store import ScoreColumns, ScoreComponents, Store
 
+log = logging.getLogger(__name__)
+
 HISTORY_DAYS: Final = 730
 """A day is scored from the two years before it: the filter's memory is a fraction of that, and the
 result of a day does not depend on how much older history was imported later."""
 
 EPOCH: Final = date(1970, 1, 1)
 
+SETTLE_S: Final = 60.0
+"""How long a scorer waits for writes under way: a backfill beside it commits batch by batch, each in seconds."""
 
-async def score_and_publish(store: Store, universe: Universe, day: date, run_id: int, now: datetime) -> int:
-    """Score ``day`` from what the store holds, publish, and return how many projects are ranked."""
-    weights = universe.weights()
-    signals = {name: await read_signal(store, universe, name, day) for name in weights}
-    scores = score_day(signals, weights)
-    columns = to_columns(universe.entity_ids, signals, scores)
-    await store.write_scores(run_id, day, METHOD_VERSION, columns, now)
+_POLL_S: Final = 0.1
+
+
+async def score_and_publish(
+    store: Store, universe: Universe, day: date, run_id: int, now: Callable[[], datetime], settle_s: float = SETTLE_S
+) -> int:
+    """Score ``day`` from what the store holds, publish, and return how many projects are ranked.
+
+    The scores are computed as of one moment, which is published with them: :func:`compute_scores` as of it gives the
+    same ones at any later time. It is no earlier than anything that stands by now, whoever's clock stamped it.
+    """
+    newest = await store.read_newest_moment()
+    known_at = max(now(), newest) if newest else now()
+    await _settle(store, known_at, settle_s)
+    columns = await compute_scores(store, universe, day, known_at)
+    await store.write_scores(run_id, day, METHOD_VERSION, columns, max(now(), known_at), known_at)
     return int(np.count_nonzero(columns.rank))
 
 
-async def read_signal(store: Store, universe: Universe, metric_name: str, day: date) -> Signal:
-    """Read one metric of all projects up to ``day`` and filter it.
+async def _settle(store: Store, moment: datetime, patience_s: float) -> None:
+    """Wait until every write that is stamped with ``moment`` or earlier has ended."""
+    for _ in range(int(patience_s / _POLL_S)):
+        if not await store.has_open_writes(moment):
+            return
+        await asyncio.sleep(_POLL_S)
+    log.warning(
+        "a write has been under way for more than %.0f s: what it brings is not in these scores, but will be in what "
+        "is computed later as of their moment",
+        patience_s,
+    )
+
+
+async def compute_scores(store: Store, universe: Universe, day: date, as_of: datetime | None = None) -> ScoreColumns:
+    """Compute the scores of a day from what was known at a moment (None: now), without publishing them."""
+    weights = universe.weights()
+    signals = {name: await read_signal(store, universe, name, day, as_of) for name in weights}
+    return to_columns(universe.entity_ids, signals, score_day(signals, weights))
+
+
+async def read_signal(
+    store: Store, universe: Universe, metric_name: str, day: date, as_of: datetime | None = None
+) -> Signal:
+    """Read one metric of all projects up to ``day``, as of a moment (None: now), and filter it.
 
     Of what its source wrote while a canary was violated nothing counts: what it replaced does, and where there was
     nothing there is a gap: the state of before carries on, flagged, and drops out of the score when it has been silent
@@ -44,8 +82,8 @@ async def read_signal(store: Store, universe: Universe, metric_name: str, day: d
     """
     metric = METRIC_BY_NAME[metric_name]
     first = day - timedelta(days=HISTORY_DAYS - 1)
-    kept_out = await store.read_kept_out(metric.source, list_doubters(metric.name))
-    x = await store.read_matrix(metric.metric_id, universe.entity_ids, first, day, kept_out)
+    kept_out = await store.read_kept_out(metric.source, list_doubters(metric.name), as_of=as_of)
+    x = await store.read_matrix(metric.metric_id, universe.entity_ids, first, day, kept_out, as_of=as_of)
     # Days are numbered from a fixed origin, so a weekday has the same phase whatever day is scored.
     state = FilterState.empty(x.shape[1], metric.kind, day=(first - EPOCH).days)
     outputs, _ = run(x, metric.kind, state=state)

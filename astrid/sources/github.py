@@ -19,6 +19,9 @@ from astrid.sources.github_history import WEEKS_PER_PAGE, crawl_history
 from astrid.sources.github_identity import API_VERSION
 from astrid.sources.source import Price, Source, Task
 
+HEALED_DAYS: Final = 35
+"""GitHub serves histories back to the beginning; a night reads what it lacks of the days that it knows about."""
+
 
 def crawl(batch: Batch) -> Steps:
     """Read counts (tasks ``counts``, ``totals``), commits or star gains per day (``commits``, ``history``).
@@ -41,7 +44,8 @@ def _price_counts(task: Task, entities: Sequence[Entity], days: int) -> Price:
 
 
 def _price_commits(task: Task, entities: Sequence[Entity], days: int) -> Price:
-    requests = task.requests_per_batch * len(entities) / task.entities_per_batch
+    """Price some days: a query counts the commits of so many days in all, whosever they are."""
+    requests = len(entities) / max(1, MAX_HISTORIES // days)
     return _with_lookup(requests, requests * task.points_per_request, entities)
 
 
@@ -95,6 +99,7 @@ SOURCE: Final = Source(
             5,
             cadence_days=7,
             lookback_days=DAYS,
+            heal_days=HEALED_DAYS,
             price=_price_commits,
         ),
         "history": Task(
@@ -107,6 +112,7 @@ SOURCE: Final = Source(
             21,
             cadence_days=7,
             lookback_days=14,
+            heal_days=HEALED_DAYS,
             price=_price_history,
         ),
     },

@@ -39,6 +39,9 @@ FIRST_DAY: Final = date(2015, 1, 10)
 SURROUNDINGS: Final = 7
 """Days before and after the wanted ones that are asked for too, to judge a 0 by its neighbours."""
 
+LOOKBACK_DAYS: Final = 35
+"""One answer holds a year, so a night asks for all days that it knows about."""
+
 SURE_COUNT: Final = 50
 FRESH_DAYS: Final = 2
 DOWNLOADS: Final = METRIC_BY_NAME["npm_downloads"].metric_id
@@ -260,7 +263,7 @@ SOURCE: Final = Source(
             days_per_batch=BULK_DAYS - 2 * SURROUNDINGS,
             requests_per_batch=1,
             cadence_days=1,
-            lookback_days=30,
+            lookback_days=LOOKBACK_DAYS,
             accepts=_is_unscoped,
         ),
         "scoped": Task(
@@ -272,7 +275,7 @@ SOURCE: Final = Source(
             days_per_batch=BULK_DAYS - 2 * SURROUNDINGS,
             requests_per_batch=8,
             cadence_days=7,
-            lookback_days=30,
+            lookback_days=LOOKBACK_DAYS,
             accepts=_is_scoped,
         ),
     },

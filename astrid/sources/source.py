@@ -59,6 +59,7 @@ class Task:
     one batch holds, ``requests_per_batch`` and ``points_per_request`` what a full one is expected to cost.
     ``cadence_days`` says how often a night asks for an entity: 0 never (backfills only), 1 every night, 7 each entity
     once in seven nights; ``lookback_days`` how many days back such a batch asks for, the night's day included.
+    With ``heal_days`` it asks so many back for an entity that lacks some of them, however few it asks for otherwise.
     ``span`` says which days such a batch asks for where that is not simply so many back; ``probe`` how many entities
     are asked while the whole feed stands still, 0 for all of them. ``relieves`` names the task, ``source.task``, whose
     feed this one stands in for: it is asked only while that stands still. ``origin`` names the origin of its values.
@@ -80,6 +81,7 @@ class Task:
     points_per_request: int = 1
     cadence_days: int = 0
     lookback_days: int = 1
+    heal_days: int = 0
     span: Span = "lookback"
     probe: int = 0
     relieves: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from astrid.store import Store
 
 log = logging.getLogger(__name__)
-
-EXPIRY: Final = timedelta(days=60)
-"""An answer that nobody asked for in so long is deleted."""
 
 FLUSH_AT: Final = 64
 MAX_UNWRITTEN: Final = 4 * FLUSH_AT
@@ -41,7 +38,7 @@ async def read_answer(connection: Connection, token: str, address: bytes) -> Sto
 
 async def write_answers(
     connection: Connection, answers: Sequence[tuple[Key, StoredAnswer]], confirmed: Sequence[Key], now: datetime
-) -> int:
+) -> None:
     """See :meth:`astrid.store.Store.write_answers`."""
     # In one order, so that two workers never wait for each other.
     rows = [
@@ -50,8 +47,6 @@ async def write_answers(
     ]
     await connection.executemany(_SQL["write_answer"], rows)
     await connection.executemany(_SQL["touch_answer"], [(*key, now) for key in sorted(confirmed)])
-    deleted: str = await connection.execute(_SQL["expire_answers"], now - EXPIRY)
-    return int(deleted.rpartition(" ")[2])
 
 
 class StoreAnswers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from astrid.store.pool import Connection
 from astrid.store.queries import load_queries
 from astrid.store.rows import CanaryRow, ReconciledWeek
+from astrid.store.vintages import fetch_as_of
 
 _SQL: Final = load_queries("canaries")
 
@@ -85,9 +86,9 @@ async def write_verdicts(connection: Connection, rows: Sequence[CanaryRow]) -> N
         await connection.execute(_SQL["write_verdicts"], run_id, now, day, *columns)
 
 
-async def read_canaries(connection: Connection, day: date | None) -> list[CanaryRow]:
+async def read_canaries(connection: Connection, day: date | None, as_of: datetime | None) -> list[CanaryRow]:
     """See :meth:`astrid.store.Store.read_canaries`."""
-    return [CanaryRow(**row) for row in await connection.fetch(_SQL["read_canaries"], day)]
+    return [CanaryRow(**row) for row in await fetch_as_of(connection, _SQL, "read_canaries", day, as_of=as_of)]
 
 
 async def read_last_states(connection: Connection, before: date) -> dict[tuple[str, str], str]:
@@ -96,9 +97,9 @@ async def read_last_states(connection: Connection, before: date) -> dict[tuple[s
     return {(row["source"], row["name"]): row["state"] for row in rows}
 
 
-async def read_kept_out(connection: Connection, source: str, names: Sequence[str]) -> KeptOut:
+async def read_kept_out(connection: Connection, source: str, names: Sequence[str], as_of: datetime | None) -> KeptOut:
     """See :meth:`astrid.store.Store.read_kept_out`."""
-    rows = await connection.fetch(_SQL["read_episodes"], source, list(names))
+    rows = await fetch_as_of(connection, _SQL, "read_episodes", source, list(names), as_of=as_of)
     return KeptOut(
         tuple(
             Episode(r["first_run"], r["violated_run"], r["end_run"] or OPEN, r["first_day"], r["last_day"])
@@ -132,11 +133,15 @@ async def read_anew(
     return [(night, np.array(ids, np.int32)) for night, ids in nights.items()]
 
 
-async def read_reconciliation(connection: Connection, slug: str) -> list[ReconciledWeek]:
+async def read_reconciliation(connection: Connection, slug: str, as_of: datetime | None) -> list[ReconciledWeek]:
     """See :meth:`astrid.store.Store.read_reconciliation`."""
-    return [ReconciledWeek(**row) for row in await connection.fetch(_SQL["read_reconciliation"], slug)]
+    rows = await fetch_as_of(connection, _SQL, "read_reconciliation", slug, as_of=as_of)
+    return [ReconciledWeek(**row) for row in rows]
 
 
-async def read_reconciled_weeks(connection: Connection, first: date, last: date) -> list[ReconciledWeek]:
+async def read_reconciled_weeks(
+    connection: Connection, first: date, last: date, as_of: datetime | None
+) -> list[ReconciledWeek]:
     """See :meth:`astrid.store.Store.read_reconciled_weeks`."""
-    return [ReconciledWeek(**row) for row in await connection.fetch(_SQL["read_weeks"], first, last)]
+    rows = await fetch_as_of(connection, _SQL, "read_weeks", first, last, as_of=as_of)
+    return [ReconciledWeek(**row) for row in rows]

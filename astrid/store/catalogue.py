@@ -11,6 +11,7 @@ from astrid.models import Identity
 from astrid.store.pool import Connection
 from astrid.store.queries import load_queries
 from astrid.store.rows import Reconciliation
+from astrid.store.vintages import fetch_as_of
 
 _SQL: Final = load_queries("catalogue")
 
@@ -40,42 +41,48 @@ async def record_identities(connection: Connection, identities: Sequence[Identit
     }
     fresh: list[Identity] = []
     ended: list[tuple[int, str]] = []
-    dropped: list[tuple[int, str]] = []
+    replaced: list[Identity] = []
     for key in keys:
         read, row = latest[key], standing.get(key)
         if row is not None:
             if (row["upstream_id"], row["name"]) == (read.upstream_id, read.name) or row["valid_from"] > day:
                 continue
-            (dropped if row["valid_from"] == day else ended).append(key)
+            if row["valid_from"] == day:
+                replaced.append(read)
+                continue
+            ended.append(key)
         fresh.append(read)
     if ended:
         await connection.execute(_SQL["end_identities"], [k[0] for k in ended], [k[1] for k in ended], day)
-    if dropped:
-        await connection.execute(_SQL["drop_identities"], [k[0] for k in dropped], [k[1] for k in dropped])
+    if replaced:
+        await connection.execute(_SQL["replace_identities"], *_columns(replaced), run_id)
     if fresh:
-        await connection.execute(
-            _SQL["insert_identities"],
-            [i.entity_id for i in fresh],
-            [i.platform for i in fresh],
-            [i.upstream_id for i in fresh],
-            [i.name for i in fresh],
-            day,
-            run_id,
-        )
-    return len(fresh)
+        await connection.execute(_SQL["insert_identities"], *_columns(fresh), day, run_id)
+    return len(fresh) + len(replaced)
 
 
-async def read_identities(connection: Connection, platform: str) -> dict[int, Identity]:
+def _columns(identities: Sequence[Identity]) -> tuple[list[int], list[str], list[str], list[str]]:
+    return (
+        [i.entity_id for i in identities],
+        [i.platform for i in identities],
+        [i.upstream_id for i in identities],
+        [i.name for i in identities],
+    )
+
+
+async def read_identities(connection: Connection, platform: str, as_of: datetime | None) -> dict[int, Identity]:
     """See :meth:`astrid.store.Store.read_identities`."""
-    rows = await connection.fetch(_SQL["read_identities"], platform)
+    rows = await fetch_as_of(connection, _SQL, "read_identities", platform, as_of=as_of)
     return {
         row["entity_id"]: Identity(row["entity_id"], row["platform"], row["upstream_id"], row["name"]) for row in rows
     }
 
 
-async def read_first_days(connection: Connection, metric_id: int, entity_ids: Sequence[int]) -> dict[int, date]:
+async def read_first_days(
+    connection: Connection, metric_id: int, entity_ids: Sequence[int], as_of: datetime | None
+) -> dict[int, date]:
     """See :meth:`astrid.store.Store.read_first_days`."""
-    rows = await connection.fetch(_SQL["read_first_days"], metric_id, list(entity_ids))
+    rows = await fetch_as_of(connection, _SQL, "read_first_days", metric_id, list(entity_ids), as_of=as_of)
     return {row["entity_id"]: row["first_day"] for row in rows}
 
 

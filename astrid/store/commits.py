@@ -23,34 +23,30 @@ async def commit_batch(
 ) -> CommitCounts:
     """See :meth:`astrid.store.Store.commit_batch`; runs inside the caller's transaction.
 
-    The batch's row is locked first, so a second delivery waits here and then finds the batch settled. A settled
-    batch is never written again: a snapshot crawled twice would otherwise look like a change of the value.
+    The batch is settled first, so a second delivery waits here and then finds it settled. A settled batch is never
+    written again: a snapshot crawled twice would otherwise look like a change of the value.
     """
-    state = await runs.lock_batch(connection, batch, now)
-    if state in ("done", "split") or (state == "dead" and isinstance(outcome, DeadLetter)):
-        await runs.count_attempt(connection, batch, now)
-        return CommitCounts(already=True)
+    before, settled = await runs.settle_batch(connection, batch, outcome, now)
+    if settled:
+        return CommitCounts(already=True, state=before)
     match outcome:
-        case Done(observations=found, requests=requests):
+        case Done(observations=found):
             written = await write_observations(connection, found, batch.run_id, now)
-            missing = await write_gaps(connection, [*found.gaps, *gaps], now)
+            missing = await write_gaps(connection, [*found.gaps, *gaps], batch.run_id, now)
             await catalogue.record_identities(connection, found.identities, batch.day, batch.run_id)
-            await runs.settle_batch(connection, batch, "done", requests, "", now)
             return CommitCounts(written, missing)
-        case Split(parts=parts, reason=reason):
+        case Split(parts=parts):
             entered = await runs.plan_batches(connection, batch.run_id, parts, now)
-            missing = await write_gaps(connection, gaps, now)
-            await runs.settle_batch(connection, batch, "split", 0, reason, now)
+            missing = await write_gaps(connection, gaps, batch.run_id, now)
             return CommitCounts(gaps=missing, parts=entered)
-        case DeadLetter(reason=reason):
-            missing = await write_gaps(connection, gaps, now)
-            await runs.settle_batch(connection, batch, "dead", 0, reason, now)
+        case DeadLetter():
+            missing = await write_gaps(connection, gaps, batch.run_id, now)
             return CommitCounts(gaps=missing)
         case _ as never:
             assert_never(never)
 
 
-async def write_gaps(connection: Connection, gaps: Sequence[Gap], now: datetime) -> int:
+async def write_gaps(connection: Connection, gaps: Sequence[Gap], run_id: int | None, now: datetime) -> int:
     """See :meth:`astrid.store.Store.write_gaps`; of two gaps with one key the later is written."""
     latest = {(g.metric_id, g.entity_id, g.day): g for g in gaps if g.metric_id in METRIC_BY_ID}
     if not latest:
@@ -64,5 +60,8 @@ async def write_gaps(connection: Connection, gaps: Sequence[Gap], now: datetime)
         [g.reason for g in rows],
         [g.retry for g in rows],
         now,
+        run_id,
+        min(g.day for g in rows),
+        max(g.day for g in rows),
     )
     return affected(status)

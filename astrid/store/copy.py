@@ -55,25 +55,31 @@ class Layout:
         return list(self.kinds)
 
 
-def encode(layout: Layout, columns: Mapping[str, Any], rows: int) -> Iterator[bytes]:
+def encode(
+    layout: Layout, columns: Mapping[str, Any], rows: int, which: npt.NDArray[np.int64] | None = None
+) -> Iterator[bytes]:
     """Yield the stream of ``rows`` rows in chunks.
 
-    A column is an array of length ``rows`` or one scalar for all. ``date`` takes datetime64, ``timestamptz``
-    datetime64 in UTC. NaN in a ``float8`` column is written as NULL.
+    A column is an array of length ``rows`` or one scalar for all; where ``which`` gives ``rows`` places in longer
+    arrays, those alone are written, in that order. ``date`` takes datetime64, ``timestamptz`` datetime64 in UTC.
+    NaN in a ``float8`` column is written as NULL.
     """
-    wire = {name: _to_wire(kind, columns[name]) for name, kind in layout.kinds.items()}
+    given = {name: np.asarray(columns[name]) for name in layout.kinds}
     buffer = np.repeat(layout.template, min(rows, _CHUNK_ROWS))
-    for name, values in wire.items():
+    for name, values in given.items():
         if values.ndim == 0:
-            buffer[name] = values
+            buffer[name] = _to_wire(layout.kinds[name], values)
     yield _HEADER
     for start in range(0, rows, _CHUNK_ROWS):
         chunk = buffer[: min(_CHUNK_ROWS, rows - start)]
         nulls: dict[str, npt.NDArray[np.bool_]] = {}
-        for name, values in wire.items():
-            part = values if values.ndim == 0 else values[start : start + len(chunk)]
+        at: Any = slice(start, start + len(chunk))
+        if which is not None:
+            at = which[at]
+        for name, values in given.items():
+            part = values if values.ndim == 0 else values[at]
             if values.ndim:
-                chunk[name] = part
+                chunk[name] = _to_wire(layout.kinds[name], part)
             if layout.kinds[name] == "float8":
                 null = np.broadcast_to(np.isnan(part), len(chunk))
                 if null.any():
@@ -183,13 +189,12 @@ def _without_nulls(layout: Layout, chunk: Array, nulls: Mapping[str, npt.NDArray
     return raw[keep].tobytes()
 
 
-def _to_wire(kind: Kind, values: Any) -> Array:
-    array = np.asarray(values)
+def _to_wire(kind: Kind, values: Array) -> Array:
     if kind == "date":
-        return np.asarray((array.astype("datetime64[D]") - _EPOCH_DAY).astype(np.int64))
+        return np.asarray((values.astype("datetime64[D]") - _EPOCH_DAY).astype(np.int64))
     if kind == "timestamptz":
-        return np.asarray((array.astype("datetime64[us]") - _EPOCH_US).astype(np.int64))
-    return array
+        return np.asarray((values.astype("datetime64[us]") - _EPOCH_US).astype(np.int64))
+    return values
 
 
 def _from_wire(kind: Kind, values: Array, null: npt.NDArray[np.bool_] | None) -> Array:

@@ -76,9 +76,13 @@ async def digest(connection: Connection) -> dict[str, TableDigest]:
     slugs = [(row["entity_id"], row["slug"]) for row in await connection.fetch(_SQL["read_slugs"])]
     names = _Names(slugs)
     digests: dict[str, TableDigest] = {}
+    found_in = await connection.fetch(_SQL["read_present"], [m.metric_id for m in METRICS])
+    present = {(row["name"], row["metric_id"]) for row in found_in}
     for table, layout in _BY_METRIC.items():
         hasher, rows = hashlib.sha256(), 0
         for metric in sorted(METRICS, key=lambda m: m.name):
+            if (table, metric.metric_id) not in present:
+                continue
             for ids in _slices(slugs):
                 found = await select_columns(connection, layout, _SQL[table], metric.metric_id, ids)
                 found["metric_id"] = np.full(len(found["entity_id"]), metric.metric_id, np.int16)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
-from typing import Final
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from astrid.store.copy import Array, Layout
 from astrid.store.pool import Connection
 from astrid.store.queries import load_queries
 from astrid.store.transfer import select_columns
+from astrid.store.vintages import require_aware
 
 _SQL: Final = load_queries("reads")
 _CANARIES: Final = load_queries("canaries")
@@ -21,7 +22,9 @@ _SETTINGS: Final = load_queries("observations")["plan_settings"]
 # A date is read as the days since 2000-01-01 that it is on the wire: it is only ever an index here.
 _CELLS: Final = Layout(entity_id="int4", day="int4", value="float8")
 _WRITTEN: Final = Layout(entity_id="int4", day="int4", value="float8", run_id="int8")
-_SUPERSEDED: Final = Layout(entity_id="int4", day="int4", value="float8", run_id="int8", superseded_at="timestamptz")
+_SUPERSEDED: Final = Layout(
+    entity_id="int4", day="int4", value="float8", run_id="int8", observed_at="timestamptz", superseded_at="timestamptz"
+)
 _EPOCH: Final = date(2000, 1, 1)
 
 
@@ -33,6 +36,7 @@ async def read_matrix(
     last: date,
     kept_out: KeptOut | None = None,
     without: Sequence[int] = (),
+    as_of: datetime | None = None,
 ) -> npt.NDArray[np.float32]:
     """See :meth:`astrid.store.Store.read_matrix`."""
     count, days = len(entity_ids), (last - first).days + 1
@@ -46,9 +50,9 @@ async def read_matrix(
     await connection.execute(_SETTINGS)
     wanted = (metric_id, entity_ids.tolist(), first, last)
     if kept_out or without:
-        found = await _select_counting(connection, wanted, kept_out or KeptOut(), list(without))
+        found = await _select_counting(connection, wanted, kept_out or KeptOut(), list(without), as_of)
     else:
-        found = await select_columns(connection, _CELLS, _SQL["read_matrix"], *wanted)
+        found = await _select(connection, _CELLS, _SQL, "read_matrix", *wanted, as_of=as_of)
     lowest = int(entity_ids.min())
     column = np.zeros(int(entity_ids.max()) - lowest + 1, np.int64)
     column[entity_ids - lowest] = np.arange(count)
@@ -63,24 +67,35 @@ async def read_matrix(
     return matrix
 
 
+async def _select(
+    connection: Connection, layout: Layout, queries: Mapping[str, str], name: str, *given: Any, as_of: datetime | None
+) -> dict[str, Array]:
+    """Return the answer of a named query, or of ``<name>_as_of``; a cell is in it once, for versions never overlap."""
+    if as_of is None:
+        return await select_columns(connection, layout, queries[name], *given)
+    return await select_columns(connection, layout, queries[f"{name}_as_of"], *given, require_aware(as_of))
+
+
 async def _select_counting(
-    connection: Connection, wanted: tuple[int, list[int], date, date], kept_out: KeptOut, without: list[int]
+    connection: Connection,
+    wanted: tuple[int, list[int], date, date],
+    kept_out: KeptOut,
+    without: list[int],
+    as_of: datetime | None,
 ) -> dict[str, Array]:
     """Return one value per cell: the newest that counts, or the oldest at need; none where no value may be taken."""
-    standing = await select_columns(connection, _WRITTEN, _CANARIES["read_written"], *wanted, without)
+    standing = await _select(connection, _WRITTEN, _CANARIES, "read_written", *wanted, without, as_of=as_of)
     judged = kept_out.judge(standing["run_id"], standing["day"], _EPOCH)
     doubted = judged > COUNTS
     if not doubted.any():
         return standing
     metric_id, _, first, last = wanted
     whose = np.unique(standing["entity_id"][doubted]).tolist()
-    older = await select_columns(
-        connection, _SUPERSEDED, _CANARIES["read_superseded"], metric_id, whose, first, last, without,
-        kept_out.first_run,
-    )  # fmt: skip
+    before = (metric_id, whose, first, last, without, kept_out.first_run)
+    older = await _select(connection, _SUPERSEDED, _CANARIES, "read_superseded", *before, as_of=as_of)
     judged_older = kept_out.judge(older["run_id"], older["day"], _EPOCH)
-    # Newest first: what stands, then what it replaced.
-    newest_first = np.argsort(-older["superseded_at"].astype(np.int64), kind="stable")
+    # Newest first: what stands, then what it replaced. Versions of one moment need an order that is always the same.
+    newest_first = np.lexsort([older[name] for name in ("value", "run_id", "observed_at", "superseded_at")])[::-1]
     versions = {
         name: np.concatenate([standing[name][doubted], older[name][newest_first]])
         for name in ("entity_id", "day", "value")

@@ -45,12 +45,13 @@ class WriteCounts:
 
 @dataclass(frozen=True, slots=True)
 class CommitCounts:
-    """What one commit of a batch did; ``already``: it was settled before, nothing was written."""
+    """What one commit of a batch did; ``already``: it was settled before, as ``state``, and nothing was written."""
 
     written: WriteCounts = field(default_factory=WriteCounts)
     gaps: int = 0
     parts: int = 0
     already: bool = False
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,25 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run as who goes on with it needs it; ``is_planned``: it has batches already, whatever became of them."""
+
+    run_id: int
+    state: str
+    started_at: datetime
+    is_planned: bool
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A batch as its worker finds it: its state, and how often it was started as a suspect without coming to an end."""
+
+    state: str
+    suspect_starts: int
+
+
+@dataclass(frozen=True, slots=True)
 class CostRow:
     """What one run was planned to cost one bucket of an upstream, and what it did cost; None: nobody counted."""
 
@@ -274,6 +294,138 @@ class CostRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """Whom nights asked a task for from ``first_day`` to ``last_day`` (None: they still do); entity ids ascending."""
+
+    source: str
+    task: str
+    first_day: date
+    last_day: date | None
+    entity_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GapMarks:
+    """Rows of the ledger without their texts, in columns of one length.
+
+    ``metric_id`` int16, ``entity_id`` int32, ``day`` datetime64[D], the others bool: ``retry``, whether the value came
+    late (``healed``), whether nobody was asked for it (``unasked``).
+    """
+
+    metric_id: npt.NDArray[np.int16]
+    entity_id: npt.NDArray[np.int32]
+    day: npt.NDArray[np.datetime64]
+    retry: npt.NDArray[np.bool_]
+    healed: npt.NDArray[np.bool_]
+    unasked: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.day)
+
+
+@dataclass(frozen=True, slots=True)
+class GapEntry:
+    """One row of the ledger with the runs that wrote it; a run that nobody noted is None."""
+
+    metric_id: int
+    entity_id: int
+    day: date
+    reason: str
+    attempts: int
+    retry: bool
+    first_seen_at: datetime
+    last_seen_at: datetime
+    healed_at: datetime | None
+    run_id: int | None
+    healed_run: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCount:
+    """How many batches of a task of a run stand in a state, with their requests and tries."""
+
+    run_id: int
+    source: str
+    task: str
+    state: str
+    count: int
+    requests: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """One batch as a reader needs it: what it asked for, of how many entities, and how it ended."""
+
+    batch_id: str
+    source: str
+    task: str
+    state: str
+    first_day: date
+    last_day: date
+    entities: int
+    attempts: int
+    requests: int
+    reason: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GapCount:
+    """How many gaps of a metric a run gave one reason for, and how many of them are open still."""
+
+    metric_id: int
+    reason: str
+    count: int
+    open: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValueVersion:
+    """One version of one value: ``superseded_at`` and the run that replaced it are None while it stands."""
+
+    value: float
+    origin_id: int
+    observed_at: datetime
+    run_id: int
+    superseded_at: datetime | None
+    superseded_by_run: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreVersion:
+    """One version of one score, with its parts as they were stored; what it was computed from is that of ``known_at``,
+    None where an earlier version did not say."""
+
+    method_version: str
+    score: float
+    lo: float | None
+    hi: float | None
+    percentile: float | None
+    coverage: float | None
+    flags: int
+    rank: int | None
+    run_id: int
+    published_at: datetime
+    superseded_at: datetime | None
+    superseded_by_run: int | None
+    components: tuple[Mapping[str, float | int | None], ...]
+    known_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The values of one metric of one entity that stood at a moment and came from one run."""
+
+    metric_id: int
+    run_id: int
+    count: int
+    first_day: date
+    last_day: date
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How many batches of a source stand in a state, and the requests that they took (planned: that they will take)."""
 
@@ -281,6 +433,24 @@ class Progress:
     state: str
     count: int
     requests: int
+
+
+class CoverageRow(NamedTuple):
+    """What there is of a metric from one origin: first and last UTC day, how many days, how many values."""
+
+    metric_id: int
+    origin_id: int
+    first_day: date
+    last_day: date
+    days: int
+    observations: int
+
+
+class Tidied(NamedTuple):
+    """What one piece of housekeeping did: batches that gave up their wording, answers that were deleted."""
+
+    bodies: int
+    answers: int
 
 
 class TableDigest(NamedTuple):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Final
+from typing import Final, assert_never
 
 import orjson
 
 from astrid.errors import Malformed, StoreError
-from astrid.models import Batch
+from astrid.models import Batch, DeadLetter, Done, Split
 from astrid.store.pool import Connection
 from astrid.store.queries import load_queries
-from astrid.store.rows import CostRow, Progress, RunRow
+from astrid.store.rows import Begun, CostRow, OpenRun, Progress, RunRow
+from astrid.store.vintages import fetch_as_of
 from astrid.wire import decode_batch, encode_batch
 
 _SQL: Final = load_queries("runs")
@@ -26,6 +27,25 @@ async def start_run(
     return int(await connection.fetchval(_SQL["start_run"], kind, day, code_version, method_version, now))
 
 
+async def open_run(
+    connection: Connection, kind: str, day: date, code_version: str, method_version: str, now: datetime
+) -> OpenRun:
+    """See :meth:`astrid.store.Store.open_run`; runs inside the caller's transaction, which holds the lock."""
+    await connection.execute(_SQL["lock_runs"], kind, day)
+    found = await connection.fetchrow(_SQL["find_open_run"], kind, day)
+    if found is None:
+        return OpenRun(await start_run(connection, kind, day, code_version, method_version, now), "running", now, False)
+    await connection.execute(_SQL["reopen_run"], found["run_id"], code_version, method_version)
+    await connection.execute(_SQL["supersede_runs"], kind, day, found["run_id"], now)
+    return OpenRun(**found)
+
+
+async def read_last_run(connection: Connection, kind: str, day: date) -> OpenRun | None:
+    """See :meth:`astrid.store.Store.read_last_run`."""
+    row = await connection.fetchrow(_SQL["read_last_run"], kind, day)
+    return None if row is None else OpenRun(**row)
+
+
 async def finish_run(
     connection: Connection, run_id: int, state: str, spent: Mapping[str, int], note: str, now: datetime
 ) -> None:
@@ -35,9 +55,9 @@ async def finish_run(
         raise StoreError(f"run {run_id} is not in the database: start_run must come first")
 
 
-async def read_runs(connection: Connection, limit: int) -> list[RunRow]:
+async def read_runs(connection: Connection, limit: int, as_of: datetime | None) -> list[RunRow]:
     """See :meth:`astrid.store.Store.read_runs`."""
-    rows = await connection.fetch(_SQL["read_runs"], limit)
+    rows = await fetch_as_of(connection, _SQL, "read_runs", limit, as_of=as_of)
     return [RunRow(**{**row, "spent": orjson.loads(row["spent"])}) for row in rows]
 
 
@@ -73,25 +93,62 @@ async def write_planned(
         await connection.execute(_SQL["write_planned"], run_id, *map(list, columns))
 
 
-async def write_spent(connection: Connection, run_id: int, spent: Mapping[tuple[str, str], tuple[int, int]]) -> None:
-    """See :meth:`astrid.store.Store.write_spent`."""
+async def add_spent(connection: Connection, run_id: int, spent: Mapping[tuple[str, str], tuple[int, int]]) -> None:
+    """See :meth:`astrid.store.Store.add_spent`."""
     columns = zip(*((*key, *cost) for key, cost in spent.items()), strict=True)
     if spent:
-        await connection.execute(_SQL["write_spent"], run_id, *map(list, columns))
+        await connection.execute(_SQL["add_spent"], run_id, *map(list, columns))
 
 
-async def read_costs(connection: Connection, run_ids: Sequence[int]) -> list[CostRow]:
+async def read_costs(connection: Connection, run_ids: Sequence[int], as_of: datetime | None) -> list[CostRow]:
     """See :meth:`astrid.store.Store.read_costs`."""
-    return [CostRow(**row) for row in await connection.fetch(_SQL["read_costs"], list(run_ids))]
+    return [CostRow(**row) for row in await fetch_as_of(connection, _SQL, "read_costs", list(run_ids), as_of=as_of)]
 
 
-async def open_batches(connection: Connection, run_id: int) -> list[Batch]:
+async def open_batches(connection: Connection, run_id: int, *, unpublished: bool = False) -> list[Batch]:
     """See :meth:`astrid.store.Store.open_batches`."""
-    rows = await connection.fetch(_SQL["open_batches"], run_id)
-    try:
-        return [dataclasses.replace(decode_batch(row["body"]), run_id=run_id) for row in rows]
-    except Malformed as exc:
-        raise StoreError(f"run {run_id} keeps a batch of another version of Astrid: plan the run again") from exc
+    rows = await connection.fetch(_SQL["unpublished_batches" if unpublished else "open_batches"], run_id)
+    return [_decode(row["body"], run_id) for row in rows]
+
+
+async def mark_published(connection: Connection, run_id: int, batch_ids: Sequence[str]) -> None:
+    """See :meth:`astrid.store.Store.mark_published`."""
+    await connection.execute(_SQL["mark_published"], run_id, list(batch_ids))
+
+
+async def begin_batch(
+    connection: Connection, batch: Batch, hold_s: float, now: datetime, *, suspect: bool = False
+) -> Begun:
+    """See :meth:`astrid.store.Store.begin_batch`."""
+    arguments = (batch.run_id, batch.batch_id, hold_s, int(suspect))
+    row = await connection.fetchrow(_SQL["begin_batch"], *arguments)
+    if row is None:
+        await plan_batches(connection, batch.run_id, [batch], now)
+        row = await connection.fetchrow(_SQL["begin_batch"], *arguments)
+    assert row is not None, "the row was inserted, or another transaction's was waited for"
+    return Begun(row["state"], row["suspect_starts"])
+
+
+async def expect_batch(connection: Connection, batch: Batch, delay_s: float) -> None:
+    """See :meth:`astrid.store.Store.expect_batch`."""
+    await connection.execute(_SQL["expect_batch"], batch.run_id, batch.batch_id, delay_s)
+
+
+async def claim_lost(
+    connection: Connection, run_id: int, sources: Sequence[str], overdue_s: float, limit: int
+) -> list[Batch]:
+    """See :meth:`astrid.store.Store.claim_lost`."""
+    rows = await connection.fetch(_SQL["claim_lost"], run_id, list(sources), overdue_s, limit)
+    lost = [_decode(row["body"], run_id) for row in rows]
+    return sorted(lost, key=lambda b: (b.source, b.batch_id))
+
+
+async def read_working_runs(connection: Connection, sources: Sequence[str]) -> dict[int, dict[str, int]]:
+    """See :meth:`astrid.store.Store.read_working_runs`."""
+    found: dict[int, dict[str, int]] = {}
+    for row in await connection.fetch(_SQL["read_working_runs"], list(sources)):
+        found.setdefault(row["run_id"], {})[row["source"]] = row["count"]
+    return found
 
 
 async def progress(connection: Connection, run_id: int) -> list[Progress]:
@@ -104,23 +161,32 @@ async def read_finished(connection: Connection, batch_ids: Sequence[str]) -> set
     return {row["batch_id"] for row in await connection.fetch(_SQL["read_finished"], list(batch_ids))}
 
 
-async def lock_batch(connection: Connection, batch: Batch, now: datetime) -> str:
-    """Lock a batch's row until the transaction ends and return its state; enter it as planned where it is not there."""
-    state: str | None = await connection.fetchval(_SQL["lock_batch"], batch.run_id, batch.batch_id)
-    if state is None:
-        await plan_batches(connection, batch.run_id, [batch], now)
-        state = await connection.fetchval(_SQL["lock_batch"], batch.run_id, batch.batch_id)
-    assert state is not None, "the row was inserted, or another transaction's was waited for"
-    return state
-
-
 async def settle_batch(
-    connection: Connection, batch: Batch, state: str, requests: int, reason: str, now: datetime
-) -> None:
-    """Write a batch's end."""
-    await connection.execute(_SQL["settle_batch"], batch.run_id, batch.batch_id, state, requests, reason, now)
+    connection: Connection, batch: Batch, outcome: Done | Split | DeadLetter, now: datetime
+) -> tuple[str, bool]:
+    """Lock a batch's row until the transaction ends and write its end; return its state before, and whether that stays.
+
+    A batch that is not there is entered first. Of one that was settled only the attempt is counted.
+    """
+    match outcome:
+        case Done(requests=requests):
+            end = ("done", requests, "")
+        case Split(reason=reason):
+            end = ("split", 0, reason)
+        case DeadLetter(reason=reason):
+            end = ("dead", 0, reason)
+        case _ as never:
+            assert_never(never)
+    row = await connection.fetchrow(_SQL["settle_batch"], batch.run_id, batch.batch_id, *end, now)
+    if row is None:
+        await plan_batches(connection, batch.run_id, [batch], now)
+        row = await connection.fetchrow(_SQL["settle_batch"], batch.run_id, batch.batch_id, *end, now)
+    assert row is not None, "the row was inserted, or another transaction's was waited for"
+    return row["state"], row["settled"]
 
 
-async def count_attempt(connection: Connection, batch: Batch, now: datetime) -> None:
-    """Note that a batch that was settled came in once more."""
-    await connection.execute(_SQL["count_attempt"], batch.run_id, batch.batch_id, now)
+def _decode(body: str, run_id: int) -> Batch:
+    try:
+        return dataclasses.replace(decode_batch(body), run_id=run_id)
+    except Malformed as exc:
+        raise StoreError(f"run {run_id} keeps a batch of another version of Astrid: plan the run again") from exc

@@ -44,7 +44,13 @@ _COMPONENTS: Final = Layout(
 
 
 async def write_scores(
-    connection: Connection, run_id: int, day: date, method_version: str, columns: ScoreColumns, now: datetime
+    connection: Connection,
+    run_id: int,
+    day: date,
+    method_version: str,
+    columns: ScoreColumns,
+    now: datetime,
+    known_at: datetime | None,
 ) -> ScoreCounts:
     """See :meth:`astrid.store.Store.write_scores`; runs inside the caller's transaction."""
     parts = columns.components
@@ -62,9 +68,13 @@ async def write_scores(
     await connection.execute(_SQL["mark_changes"], method_version, day)
     changes = {row["kind"]: row["count"] for row in await connection.fetch(_SQL["count_changes"])}
     if changes:
-        await connection.execute(_SQL["keep_superseded"], method_version, day, now, run_id)
+        # Clocks differ: what supersedes a score never comes before it, or both would be published at one moment.
+        last: datetime | None = await connection.fetchval(_SQL["read_last_publication"], method_version, day)
+        moment = max(now, last) if last else now
+        await connection.execute(_SQL["keep_superseded"], method_version, day, moment, run_id)
         await connection.execute(_SQL["drop_superseded"], method_version, day)
-        await connection.execute(_SQL["publish_scores"], method_version, day, now, run_id)
+        await connection.execute(_SQL["publish_scores"], method_version, day, moment, run_id)
         await connection.execute(_SQL["publish_components"], method_version, day)
+        await connection.execute(_SQL["record_publication"], method_version, day, moment, run_id, known_at)
     new, superseded = changes.get("new", 0), changes.get("superseded", 0)
     return ScoreCounts(new, superseded, len(columns) - new - superseded, changes.get("withdrawn", 0))

@@ -7,29 +7,38 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from astrid.store.copy import Array, Layout, decode, encode
+from astrid.store.literals import inline
 from astrid.store.pool import Connection
 
 
-async def copy_rows(connection: Connection, table: str, layout: Layout, columns: Mapping[str, Any], rows: int) -> None:
-    """COPY columns (arrays of ``rows`` values, or scalars) into a table."""
+async def copy_rows(
+    connection: Connection,
+    table: str,
+    layout: Layout,
+    columns: Mapping[str, Any],
+    rows: int,
+    which: npt.NDArray[np.int64] | None = None,
+) -> None:
+    """COPY columns into a table; what a column is, and ``which``: see :func:`astrid.store.copy.encode`."""
 
     async def stream() -> AsyncIterator[bytes]:
-        for chunk in encode(layout, columns, rows):
+        for chunk in encode(layout, columns, rows, which):
             yield chunk
 
     await connection.copy_to_table(table, source=stream(), columns=layout.names, format="binary")
 
 
 async def select_columns(connection: Connection, layout: Layout, query: str, *arguments: Any) -> dict[str, Array]:
-    """Return the answer of a SELECT, whose columns are those of the layout in order, as arrays."""
+    """Return the answer of a query, whose columns are those of the layout in order; ``arguments`` as for ``inline``."""
     raw = bytearray()
 
     async def append(data: bytes) -> None:
         raw.extend(data)
 
-    await connection.copy_from_query(query, *arguments, output=append, format="binary")
+    await connection.copy_from_query(inline(query, *arguments), output=append, format="binary")
     return decode(layout, raw)
 
 

@@ -1,153 +1,17 @@
-"""Lives, lanes and refusals: what the brokers promise at their edges, on the memory broker and on a real RabbitMQ.
-
-A test whose name says ``rabbitmq`` is about what only a server can do (garbage, prefetch, refusal, a cut line),
-one that says ``memory`` about what only one process can do.
-"""
+"""Lives, limits and returns: what both brokers promise at their edges, the memory broker and a real RabbitMQ."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import time
-import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import date
-from typing import Any
-from urllib.parse import urlsplit
 
-import aio_pika
 import pytest
 
 from astrid.broker import Broker, Delivery
-from astrid.broker.memory import MemoryBroker
-from astrid.broker.rabbitmq import DEAD, DELAYS_MS, LANES, open_rabbitmq
+from astrid.broker.rabbitmq import open_rabbitmq
 from astrid.errors import BrokerError
-from astrid.models import Batch, Entity
-from astrid.wire import decode_batch, encode_batch
-from tests.line import open_line
-
-DAY = date(2026, 3, 31)
-PREFETCH = 4
-
-
-@dataclass
-class Bench:
-    """A broker and one consumer of one source; ``source`` is new in each test, so that tests share a server."""
-
-    broker: Broker
-    source: str
-    url: str = ""
-    life: int = 1
-    opened: list[Any] = field(default_factory=list)
-
-    def batch(self, number: int = 0, lane: str = "nightly") -> Batch:
-        entities = (Entity(number, f"project-{number}", "R_1", ("owner/é", "old/name")), Entity(number + 1, "b", ""))
-        return Batch(self.source, "counts", DAY, DAY, DAY, entities, lane, run_id=7, requests=3, points=2)
-
-    async def receive(self, limit: int = 10, wait_s: float = 5.0) -> list[Delivery]:
-        return await self.broker.receive(self.source, f"worker#{self.life}", limit, wait_s)
-
-    async def receive_all(self, count: int) -> list[Delivery]:
-        """Receive until ``count`` are here; a server's arrive one by one."""
-        found: list[Delivery] = []
-        while len(found) < count:
-            more = await self.receive(count - len(found))
-            assert more, f"{len(found)} of {count} arrived"
-            found += more
-        return found
-
-    async def die(self) -> None:
-        """End the consumer without a word and start it anew."""
-        self.life += 1
-        if self.url:
-            # The server sees the same as after a kill: the connection ends with deliveries open.
-            await self.broker.close()
-            await self.open()
-
-    async def open(self) -> None:
-        context = open_rabbitmq(self.url, prefetch=PREFETCH)
-        self.broker = await context.__aenter__()
-        self.opened.append(context)
-
-    async def dead_letters(self) -> list[tuple[Batch, str]]:
-        """Return what was set aside of this source, and why."""
-        if isinstance(self.broker, MemoryBroker):
-            return self.broker.dead_letters
-        return [(decode_batch(body), reason) for body, reason in await self.raw_dead_letters()]
-
-    async def raw_dead_letters(self) -> list[tuple[bytes, str]]:
-        found = []
-        connection = await aio_pika.connect(self.url)
-        async with connection:
-            channel = await connection.channel()
-            queue = await channel.declare_queue(DEAD, durable=True, arguments={"x-queue-type": "quorum"})
-            while (message := await queue.get(fail=False, timeout=5)) is not None:
-                if self.source.encode() in message.body:
-                    found.append((message.body, str(message.headers["x-astrid-reason"])))
-                    await message.ack()
-        return found  # those of others go back with the connection
-
-    async def send(self, body: bytes) -> None:
-        """Put bytes into the nightly queue past the broker."""
-        connection = await aio_pika.connect(self.url)
-        async with connection:
-            channel = await connection.channel()
-            await channel.default_exchange.publish(aio_pika.Message(body), f"astrid.{self.source}.nightly")
-
-    async def delete_queues(self) -> None:
-        connection = await aio_pika.connect(self.url)
-        async with connection:
-            channel = await connection.channel()
-            for lane in LANES:
-                work = f"astrid.{self.source}.{lane}"
-                for name in (work, *(f"{work}.wait.{ms}" for ms in DELAYS_MS)):
-                    await channel.queue_delete(name)
-
-
-def new_source() -> str:
-    return f"test-{uuid.uuid4().hex[:10]}"
-
-
-async def close(bench: Bench) -> None:
-    for context in bench.opened:
-        await context.__aexit__(None, None, None)
-    await bench.delete_queues()
-
-
-@pytest.fixture(params=["memory", "rabbitmq"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    """Give each broker in turn."""
-    if request.param == "memory":
-        memory = MemoryBroker()
-        yield Bench(memory, new_source())
-        await memory.close()
-        return
-    found = Bench(MemoryBroker(), new_source(), request.getfixturevalue("rabbitmq_url"))
-    await found.open()
-    yield found
-    await close(found)
-
-
-@pytest.fixture
-async def memory() -> AsyncIterator[Bench]:
-    """Give the memory broker alone: a closed connection can neither wait nor speak."""
-    broker = MemoryBroker()
-    yield Bench(broker, new_source())
-    await broker.close()
-
-
-@pytest.fixture
-async def rabbit(rabbitmq_url: str) -> AsyncIterator[Bench]:
-    """Give RabbitMQ alone."""
-    found = Bench(MemoryBroker(), new_source(), rabbitmq_url)
-    await found.open()
-    yield found
-    await close(found)
-
-
-def numbers(deliveries: list[Delivery]) -> list[int]:
-    return [d.batch.entities[0].entity_id for d in deliveries]
+from tests.broker_bench import PREFETCH, Bench, new_source, numbers
 
 
 async def test_a_batch_comes_as_it_was_sent(bench: Bench) -> None:
@@ -156,6 +20,7 @@ async def test_a_batch_comes_as_it_was_sent(bench: Bench) -> None:
     (delivery,) = await bench.receive()
     assert delivery.batch == sent
     assert delivery.batch.batch_id == sent.batch_id
+    assert delivery.returns == 0
 
 
 async def test_a_limit_is_kept_and_order_within_a_lane(bench: Bench) -> None:
@@ -186,18 +51,36 @@ async def test_a_waiting_consumer_is_woken(bench: Bench) -> None:
     assert time.perf_counter() - start < 5.0
 
 
-async def test_the_nightly_lane_goes_before_what_waits_of_a_backfill(bench: Bench) -> None:
-    """Holds for one consumer and what has reached it.
+async def test_two_waiting_calls_share_what_comes(bench: Bench) -> None:
+    """One batch wakes both; the one that goes away empty waits on."""
+    calls = [asyncio.create_task(bench.receive(limit=1, wait_s=10.0)) for _ in range(2)]
+    await asyncio.sleep(0.2)
+    await bench.broker.publish([bench.batch(1)])
+    await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    await bench.broker.publish([bench.batch(2)])
+    assert sorted(numbers([d for taken in await asyncio.gather(*calls) for d in taken])) == [1, 2]
 
-    The memory broker is strict. RabbitMQ pushes each lane on a channel of its own; what has arrived is handed
-    out nightly lane first, but up to ``prefetch`` batches of a backfill lie at other consumers already.
-    """
-    await bench.broker.publish([bench.batch(n, "backfill") for n in range(3)])
-    begun = await bench.receive(limit=1)
-    await bench.broker.publish([bench.batch(n) for n in (10, 11)])
-    await asyncio.sleep(0.5)  # until RabbitMQ has pushed what the consumer may hold; there is no event for it
-    assert numbers(begun) == [0]
-    assert numbers(await bench.receive(limit=4)) == [10, 11, 1, 2]
+
+async def test_a_cancelled_receive_loses_nothing(bench: Bench) -> None:
+    """Cancelled at any moment, also while the answer is on its way."""
+    await bench.receive(wait_s=0.01)
+    await bench.broker.publish([bench.batch(n, "backfill") for n in range(2)])
+    for turn in range(8):
+        call = asyncio.create_task(bench.receive(limit=1))
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        call.cancel()
+        done = (await asyncio.gather(call, return_exceptions=True))[0]
+        if isinstance(done, list):
+            break
+    held = done if isinstance(done, list) else []
+    while len(held) < 2:
+        more = await bench.receive(limit=1, wait_s=3.0)
+        assert more
+        held += more
+    assert sorted(numbers(held)) == [0, 1]
+    for delivery in held:
+        await bench.broker.ack(delivery)
 
 
 async def test_an_acknowledged_batch_never_comes_again(bench: Bench) -> None:
@@ -220,29 +103,94 @@ async def test_a_dead_consumers_batches_come_again_unchanged_and_in_order(bench:
     assert {d.batch.attempt for d in again} == {0}
 
 
-async def test_memory_an_answer_of_a_former_life_harms_nothing(memory: Bench) -> None:
-    """What a killed worker still says about its batch must not take it from its next life."""
-    await memory.broker.publish([memory.batch(1)])
-    (stale,) = await memory.receive_all(1)
-    await memory.die()
-    (fresh,) = await memory.receive_all(1)
-    await memory.broker.retry(stale, 0.0)
-    await memory.broker.dead_letter(stale, "said by the dead")
-    assert await memory.receive(wait_s=0.1) == []
-    assert await memory.dead_letters() == []
-    await memory.broker.ack(fresh)
+async def test_returns_are_counted_until_the_batch_is_tried_again(bench: Bench) -> None:
+    await bench.broker.publish([bench.batch(1)])
+    counts = []
+    for _ in range(3):
+        (delivery,) = await bench.receive_all(1)
+        counts.append(delivery.returns)
+        await bench.die()
+    assert counts == [0, 1, 2]
+    (delivery,) = await bench.receive_all(1)
+    assert delivery.returns == 3
+    await bench.broker.retry(delivery, 0.1)
+    (again,) = await bench.receive_all(1)
+    assert (again.returns, again.batch.attempt) == (0, 1)
 
 
-async def test_memory_a_call_of_a_former_life_takes_nothing(memory: Bench) -> None:
+async def test_a_new_life_takes_over_from_the_old_one(bench: Bench) -> None:
+    """On one and the same broker, as behind a node's actor: the old life's process is dead, the broker's is not."""
+    await bench.broker.publish([bench.batch(n) for n in range(2)])
+    stale, _ = await bench.receive_all(2)
+    bench.life += 1
+    fresh = await bench.receive_all(2)
+    assert numbers(fresh) == [0, 1]
+    for settle in (bench.broker.ack(stale), bench.broker.retry(stale, 0.0), bench.broker.dead_letter(stale, "late")):
+        with pytest.raises(BrokerError, match="no longer"):
+            await settle
+    for delivery in fresh:
+        await bench.broker.ack(delivery)
+    assert await bench.receive(wait_s=0.3) == []
+    assert await bench.dead_letters() == []
+
+
+async def test_a_call_of_a_former_life_takes_nothing(bench: Bench) -> None:
     """A worker is killed while it waits: its call is still open at the broker, and nobody would read the answer."""
-    lost = asyncio.create_task(memory.receive(wait_s=5.0))
-    await asyncio.sleep(0.05)
-    await memory.die()
-    alive = asyncio.create_task(memory.receive(wait_s=5.0))
-    await asyncio.sleep(0.05)
-    await memory.broker.publish([memory.batch(1)])
-    assert await lost == []
+    lost = asyncio.create_task(bench.receive(wait_s=20.0))
+    await asyncio.sleep(0.2)
+    bench.life += 1
+    alive = asyncio.create_task(bench.receive(wait_s=20.0))
+    await asyncio.sleep(0.2)
+    await bench.broker.publish([bench.batch(1)])
     assert numbers(await alive) == [1]
+    assert await lost == []
+    assert await bench.broker.receive(bench.source, "worker#1", 1, 0.0) == []
+
+
+async def test_what_is_settled_cannot_be_settled_again(bench: Bench) -> None:
+    await bench.broker.publish([bench.batch(1)])
+    (delivery,) = await bench.receive_all(1)
+    await bench.broker.ack(delivery)
+    with pytest.raises(BrokerError, match="no longer"):
+        await bench.broker.ack(delivery)
+    with pytest.raises(BrokerError, match="no longer"):
+        await bench.broker.ack(dataclasses.replace(delivery, tag=delivery.tag + 1))
+
+
+async def test_release_returns_everything_and_delivers_nothing_more(bench: Bench) -> None:
+    await bench.broker.publish([bench.batch(n) for n in range(3)])
+    waiting = asyncio.create_task(bench.broker.receive(bench.source + "-empty", bench.consumer, 1, 30.0))
+    ended, held, _ = await bench.receive_all(3)
+    await bench.broker.ack(ended)
+    await bench.broker.release(bench.consumer)
+    with pytest.raises(BrokerError, match="no longer"):
+        await bench.broker.ack(held)
+    assert await asyncio.wait_for(waiting, 5) == []
+    assert await bench.receive(wait_s=0.2) == []
+    bench.life += 1
+    assert sorted(numbers(await bench.receive_all(2))) == [1, 2]
+
+
+async def test_release_without_what_is_held_lets_that_come_to_its_end(bench: Bench) -> None:
+    """Drain: nothing new, what was never taken goes to others, what is under way may still be committed."""
+    await bench.broker.publish([bench.batch(n) for n in range(PREFETCH)])
+    held = await bench.receive_all(1)
+    await bench.broker.release(bench.consumer, held=False)
+    assert await bench.receive(wait_s=0.2) == []
+    other = await bench.broker.receive(bench.source, "other#1", PREFETCH, 5.0)
+    while len(other) < PREFETCH - 1:
+        other += await bench.broker.receive(bench.source, "other#1", PREFETCH, 5.0)
+    assert sorted(numbers(held + other)) == list(range(PREFETCH))
+    await bench.broker.ack(held[0])
+    await bench.broker.release(bench.consumer)
+    assert (await bench.broker.ready([bench.source]))[bench.source] == 0
+
+
+async def test_ready_counts_what_waits_in_both_lanes(bench: Bench) -> None:
+    assert await bench.broker.ready([bench.source]) == {bench.source: 0}
+    await bench.broker.publish([*(bench.batch(n) for n in range(3)), bench.batch(3, "backfill")])
+    assert await bench.broker.ready([bench.source]) == {bench.source: 4}
+    assert await bench.broker.ready([]) == {}
 
 
 async def test_a_retry_comes_later_and_counts(bench: Bench) -> None:
@@ -259,6 +207,16 @@ async def test_a_retry_comes_later_and_counts(bench: Bench) -> None:
     await bench.broker.ack(again)
     await bench.die()
     assert await bench.receive(wait_s=0.3) == []
+
+
+async def test_a_retry_of_a_changed_batch_brings_the_changed_one(bench: Bench) -> None:
+    """A pause is counted in place of an attempt: what the worker hands back is what comes."""
+    await bench.broker.publish([bench.batch(1)])
+    (delivery,) = await bench.receive()
+    paused = dataclasses.replace(delivery.batch, attempt=-1, pauses=1)
+    await bench.broker.retry(dataclasses.replace(delivery, batch=paused), 0.05)
+    (again,) = await bench.receive_all(1)
+    assert (again.batch.attempt, again.batch.pauses) == (0, 1)
 
 
 async def test_a_long_wait_does_not_hold_up_a_short_one(bench: Bench) -> None:
@@ -281,9 +239,8 @@ async def test_a_dead_letter_is_kept_with_its_reason(bench: Bench) -> None:
 
 
 async def test_purge_drops_what_waits_of_these_sources_alone(bench: Bench) -> None:
-    other = Bench(bench.broker, new_source(), bench.url)
-    batches = [bench.batch(1), bench.batch(2, "backfill"), other.batch(3)]
-    await bench.broker.publish(batches)
+    other = dataclasses.replace(bench, source=new_source())
+    await bench.broker.publish([bench.batch(1), bench.batch(2, "backfill"), other.batch(3)])
     assert await bench.broker.purge([bench.source]) == 2
     assert await bench.receive(wait_s=0.3) == []
     assert numbers(await other.receive()) == [3]
@@ -291,119 +248,88 @@ async def test_purge_drops_what_waits_of_these_sources_alone(bench: Bench) -> No
         await other.delete_queues()
 
 
+async def test_a_lane_that_nobody_drains_is_refused(bench: Bench) -> None:
+    with pytest.raises(BrokerError, match="'weekly'"):
+        await bench.broker.publish([bench.batch(1), bench.batch(2, "weekly")])
+    assert (await bench.broker.ready([bench.source]))[bench.source] == 0
+
+
 async def test_rabbitmq_hands_one_consumer_no_more_than_it_may_hold(rabbit: Bench) -> None:
     await rabbit.broker.publish([rabbit.batch(n) for n in range(PREFETCH + 3)])
     held = await rabbit.receive_all(PREFETCH)
     assert await rabbit.receive(wait_s=0.5) == []
+    assert (await rabbit.counts())["nightly"] == 3
     await rabbit.broker.ack(held[0])
     assert numbers(await rabbit.receive()) == [PREFETCH]
 
 
 async def test_rabbitmq_two_consumers_share_and_nothing_is_doubled(rabbit: Bench) -> None:
-    await rabbit.broker.purge([rabbit.source])  # makes the queues, as the driver does before workers start
-    async with open_rabbitmq(rabbit.url, prefetch=PREFETCH) as second:
-        got: list[int] = []
+    second = await rabbit.another()
+    got: list[int] = []
 
-        async def drain(broker: Broker) -> int:
-            count = 0
-            while deliveries := await broker.receive(rabbit.source, "w#1", 3, 1.0):
-                for delivery in deliveries:
-                    await broker.ack(delivery)
-                got.extend(numbers(deliveries))
-                count += len(deliveries)
-            return count
+    async def drain(broker: Broker) -> int:
+        count = 0
+        while deliveries := await broker.receive(rabbit.source, "w#1", 3, 2.0):
+            for delivery in deliveries:
+                await broker.ack(delivery)
+            got.extend(numbers(deliveries))
+            count += len(deliveries)
+        return count
 
-        idle = asyncio.gather(drain(rabbit.broker), drain(second))
-        await asyncio.sleep(0.3)
-        await rabbit.broker.publish([rabbit.batch(n, LANES[n % 2]) for n in range(30)])
-        shares = await idle
+    idle = asyncio.gather(drain(rabbit.broker), drain(second))
+    await asyncio.sleep(0.3)
+    await rabbit.broker.publish([rabbit.batch(n) for n in range(30)])
+    shares = await idle
     assert sorted(got) == list(range(30))
     assert all(shares)
 
 
-@pytest.mark.parametrize("kind", ["garbage", "version", "field"])
-async def test_rabbitmq_sets_aside_what_is_no_batch(rabbit: Bench, kind: str) -> None:
-    """A message of a newer version, or of nobody, stops no worker and is not lost."""
-    sound = encode_batch(rabbit.batch(1))
-    bodies = {
-        "garbage": b"\xff\x00 " + rabbit.source.encode(),
-        "version": sound.replace(b'"version":1', b'"version":99'),
-        "field": sound.replace(b'"entities"', b'"who"'),
-    }
+async def test_rabbitmq_what_its_worker_does_not_ask_for_goes_to_others(
+    rabbit: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that pauses keeps nothing from those that do not."""
+    monkeypatch.setattr("astrid.broker.rabbitmq.reception.LINGER_S", 0.3)
     await rabbit.receive(wait_s=0.01)
-    await rabbit.send(bodies[kind])
-    await rabbit.broker.publish([rabbit.batch(2)])
-    assert numbers(await rabbit.receive_all(1)) == [2]
-    ((body, reason),) = await rabbit.raw_dead_letters()
-    assert body == bodies[kind]
-    assert {"garbage": "JSONDecodeError", "version": "version '99'", "field": "entities"}[kind] in reason
-
-
-async def test_rabbitmq_confirms_or_says_so(rabbit: Bench) -> None:
-    """A batch that no queue took must not count as published."""
-    await rabbit.broker.publish([rabbit.batch(1)])
-    await rabbit.delete_queues()
-    with pytest.raises(BrokerError, match="publish"):
-        await rabbit.broker.publish([rabbit.batch(2)])
-    await rabbit.broker.publish([rabbit.batch(3)])
-    assert numbers(await rabbit.receive_all(1)) == [3]
-
-
-async def test_rabbitmq_a_cut_line_loses_nothing_and_ends_no_worker(rabbit: Bench) -> None:
-    """The line drops with a batch in hand: its ack says BrokerError; it comes again once the line is back."""
-    where = urlsplit(rabbit.url)
-    async with open_line(where.hostname or "", where.port or 5672) as line:
-        url = rabbit.url.replace(where.netloc.rpartition("@")[2], f"127.0.0.1:{line.port}")
-        async with open_rabbitmq(url, prefetch=PREFETCH) as broker:
-            await broker.publish([rabbit.batch(1)])
-            (held,) = await broker.receive(rabbit.source, "w#1", 1, 5.0)
-            line.cut()
-            await asyncio.sleep(0.1)
-            with pytest.raises(BrokerError, match="acknowledge"):
-                await broker.ack(held)
-            line.mend()
-            (again,) = await broker.receive(rabbit.source, "w#1", 1, 30.0)
-            assert (again.batch, again.batch.attempt) == (held.batch, 0)
-            await broker.ack(again)
-            await publish_until_it_works(broker, rabbit.batch(2))
-            got = numbers(await broker.receive(rabbit.source, "w#1", 5, 10.0))
-            assert set(got) == {2}
-
-
-async def publish_until_it_works(broker: Broker, batch: Batch) -> None:
-    """Publish as a driver that comes again: the channels open one after the other."""
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            return await broker.publish([batch])
-        except BrokerError:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.2)
+    await rabbit.broker.publish([rabbit.batch(n) for n in range(PREFETCH)])
+    second = await rabbit.another()
+    got: list[int] = []
+    while len(got) < PREFETCH:
+        deliveries = await second.receive(rabbit.source, "w#1", PREFETCH, 10.0)
+        assert deliveries
+        got += numbers(deliveries)
+    assert sorted(got) == list(range(PREFETCH))
+    await rabbit.broker.publish([rabbit.batch(9)])
+    assert numbers(await rabbit.receive(wait_s=10.0)) == [9]  # and it asks again when it goes on
 
 
 async def test_rabbitmq_refusals_name_the_place_and_never_the_password(rabbitmq_url: str) -> None:
-    good = urlsplit(rabbitmq_url)
-    port = good.port or 5672
+    place = rabbitmq_url.rpartition("@")[2].partition("/")[0]
+    host, _, port = place.partition(":")
     wrong = {
-        f"amqp://guest:s3cret%2Fword@{good.hostname}:1/": f"{good.hostname}:1",
-        f"amqp://guest:s3cret%2Fword@{good.hostname}:{port}/": f"{good.hostname}:{port}",
+        f"amqp://guest:s3cret%2Fword@{host}:1/": f"{host}:1",
+        f"amqp://guest:s3cret%2Fword@{host}:{port}/": place,
         f"amqp://guest:s3cret%2Fword@no-such-host.invalid:{port}/": f"no-such-host.invalid:{port}",
-        f"amqp://guest:{good.password}@{good.hostname}:{port}/no-such-vhost": f"{good.hostname}:{port}",
+        rabbitmq_url.rstrip("/") + "/no-such-vhost": place,
+        f"amqps://guest:s3cret%2Fword@{host}:{port}/": place,
+        f"amqps://guest:s3cret%2Fword@{host}:{port}/?cafile=/no/such/file": place,
     }
-    for url, place in wrong.items():
+    for url, expected in wrong.items():
         with pytest.raises(BrokerError) as caught:
             async with open_rabbitmq(url):
                 pass
         said = str(caught.value)
-        assert place in said, said
+        assert expected in said, said
         assert "s3cret" not in said, said
         assert "ASTRID_BROKER_URL" in said
         assert "\n" not in said
+    with pytest.raises(BrokerError, match="refuses the user or the password"):
+        async with open_rabbitmq(f"amqp://guest:wrong@{place}/"):
+            pass
 
 
-async def test_an_unreadable_address_is_a_setting_to_mend() -> None:
+@pytest.mark.parametrize("address", ["amqp://guest:s3cret@localhost:99999/", "amqp://guest:s3cret@[::1/"])
+async def test_an_unreadable_address_is_a_setting_to_mend(address: str) -> None:
     with pytest.raises(BrokerError, match="ASTRID_BROKER_URL") as caught:
-        async with open_rabbitmq("amqp://guest:s3cret@localhost:99999/"):
+        async with open_rabbitmq(address):
             pass
     assert "s3cret" not in str(caught.value)

@@ -11,7 +11,8 @@ import pytest
 from astrid.answers import StoredAnswer
 from astrid.errors import StoreError
 from astrid.store import Store, StoreAnswers
-from astrid.store.answers import EXPIRY, FLUSH_AT
+from astrid.store.answers import FLUSH_AT
+from astrid.store.housekeeping import ANSWERS_KEPT
 from tests.store.conftest import NOW
 
 HEADERS = {"link": '<https://x/?page=2>; rel="next"', "etag": 'W/"1"'}
@@ -25,7 +26,7 @@ async def count(connection: Any) -> int:
 
 async def test_what_is_written_comes_back(store: Store) -> None:
     assert await store.read_answer("a", b"\0\1") is None
-    assert await store.write_answers([(("a", b"\0\1"), ANSWER), (("b", b"\0\1"), NEWER)], [], NOW) == 0
+    await store.write_answers([(("a", b"\0\1"), ANSWER), (("b", b"\0\1"), NEWER)], [], NOW)
     assert await store.read_answer("a", b"\0\1") == ANSWER
     assert await store.read_answer("b", b"\0\1") == NEWER
     await store.write_answers([(("a", b"\0\1"), NEWER)], [], NOW)
@@ -34,8 +35,9 @@ async def test_what_is_written_comes_back(store: Store) -> None:
 
 async def test_what_nobody_asks_for_goes_and_what_is_confirmed_stays(store: Store) -> None:
     await store.write_answers([(("a", b"1"), ANSWER), (("a", b"2"), ANSWER)], [], NOW)
-    await store.write_answers([], [("a", b"1"), ("a", b"unknown")], NOW + EXPIRY / 2)
-    assert await store.write_answers([], [], NOW + EXPIRY + timedelta(hours=1)) == 1
+    await store.write_answers([], [("a", b"1"), ("a", b"unknown")], NOW + ANSWERS_KEPT / 2)
+    assert (await store.tidy(NOW + ANSWERS_KEPT)).answers == 0
+    assert (await store.tidy(NOW + ANSWERS_KEPT + timedelta(hours=1))).answers == 1
     assert await store.read_answer("a", b"1") == ANSWER
     assert await store.read_answer("a", b"2") is None
 

@@ -93,10 +93,11 @@ async def fill(url: str) -> None:
             ],
             LAST,
             run,
+            NOW,
         )
         await store.write_gaps([Gap(ids["ollama"], STARS, day, "<b>upstream</b> was out", True) for day in GAPS], NOW)
-        await store.record_note(PYPI, FIRST, None, "interpolated from <i>monthly</i> totals")
-        await store.record_note(HN, date(2025, 1, 1), date(2025, 1, 31), "long ago")
+        await store.record_note(PYPI, FIRST, None, "interpolated from <i>monthly</i> totals", NOW)
+        await store.record_note(HN, date(2025, 1, 1), date(2025, 1, 31), "long ago", NOW)
         for day, moment in ((LAST - timedelta(days=1), NOW - timedelta(days=1)), (LAST, NOW)):
             scored = [
                 (ids["ollama"], 72.5, {STARS: 12.5, HN: -2.0, PYPI: 12.0}, 0),
@@ -688,7 +689,8 @@ async def test_the_project_page_shows_every_series_with_its_gaps(client: httpx.A
         "No observation in this range: GitHub forks",
     ):  # fmt: skip
         assert said in page.text, said
-    charts = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
+    images = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
+    charts = [attrs for attrs in images if str(attrs["class"]).startswith("chart")]
     assert len(charts) == 4  # the score and three series
     for chart in charts:
         assert set(str(chart["aria-labelledby"]).split()) <= set(page.ids)

@@ -54,7 +54,7 @@ async def compare(store: Store) -> None:
         (SUNDAY - timedelta(days=14), 5.0, 5.0),
     ]
     rows = [Reconciliation(ids["ollama"], *week) for week in weeks]
-    await store.record_reconciliation([*rows, Reconciliation(ids["hostile"], SUNDAY, 0.0, 50.0)])
+    await store.record_reconciliation([*rows, Reconciliation(ids["hostile"], SUNDAY, 0.0, 50.0)], NOW)
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ async def test_a_broken_feed_is_kept_out_and_comes_back(place: Place, caplog: py
     signal = await read_signal(store, place.universe, "pypi_downloads", night)
     assert ((signal.flags & Flag.STALE) != 0).all()
     np.testing.assert_allclose(signal.growth_slow, before, atol=0.02)
-    assert await score_and_publish(store, place.universe, night, run_id, NOW) == N
+    assert await score_and_publish(store, place.universe, night, run_id, lambda: NOW) == N
     board = await store.read_leaderboard(night, None, N, 0)
     assert all("pypi_downloads" in row.contributions for row in board)
 
@@ -594,7 +594,7 @@ async def test_a_source_dead_from_its_first_night_rings(place: Place) -> None:
 
 async def test_small_weeks_differ_by_little(store: Store, place: Place) -> None:
     entity_id = int(place.universe.entity_ids[0])
-    await store.record_reconciliation([Reconciliation(entity_id, date(2026, 3, 22), 3.0, 1.0)])
+    await store.record_reconciliation([Reconciliation(entity_id, date(2026, 3, 22), 3.0, 1.0)], NOW)
     (week,) = await store.read_reconciliation("p00")
     assert week.difference == pytest.approx(0.2)
 
@@ -611,7 +611,7 @@ async def test_a_night_judges_before_it_scores_and_says_so_in_its_record(place: 
 
     async def score(run_id: int, day: date) -> int:
         seen.append(await place.store.read_canaries(day))
-        return await score_and_publish(place.store, place.universe, day, run_id, NOW)
+        return await score_and_publish(place.store, place.universe, day, run_id, lambda: NOW)
 
     timeline = Timeline(NOW + timedelta(days=11), 0.0)
     driver = Driver(place.store, MemoryBroker(), timeline, lambda: 0.0, crawl, score, lambda _: None, "test")

@@ -51,7 +51,7 @@ async def test_names_are_history(store: Store, ids: dict[str, int]) -> None:
     a = ids["a"]
 
     async def read(upstream_id: str, name: str, day: date) -> int:
-        return await store.record_identities([Identity(a, "github", upstream_id, name)], day, 1)
+        return await store.record_identities([Identity(a, "github", upstream_id, name)], day, 1, NOW)
 
     assert await read("R_1", "a/a", DAY) == 1
     assert await read("R_1", "a/a", DAY + timedelta(days=1)) == 0
@@ -59,7 +59,7 @@ async def test_names_are_history(store: Store, ids: dict[str, int]) -> None:
     assert await read("R_1", "late/reading", DAY) == 0
     assert await read("R_1", "c/a", DAY + timedelta(days=5)) == 1
     assert await read("R_2", "c/a", DAY + timedelta(days=9)) == 1
-    await store.record_identities([Identity(a, "pypi", "a", "a")], DAY, 1)
+    await store.record_identities([Identity(a, "pypi", "a", "a")], DAY, 1, NOW)
     project = await store.read_project("a")
     assert project is not None
     assert project.identities == (
@@ -74,8 +74,8 @@ async def test_names_are_history(store: Store, ids: dict[str, int]) -> None:
 
 async def test_notes(store: Store) -> None:
     for last in (None, DAY):
-        await store.record_note(30, date(2025, 1, 1), last, "interpolated from monthly totals")
-    await store.record_note(30, date(2024, 1, 1), None, "without mirrors")
+        await store.record_note(30, date(2025, 1, 1), last, "interpolated from monthly totals", NOW)
+    await store.record_note(30, date(2024, 1, 1), None, "without mirrors", NOW)
     assert await store.read_notes(30) == [
         NoteRow(30, date(2024, 1, 1), None, "without mirrors"),
         NoteRow(30, date(2025, 1, 1), DAY, "interpolated from monthly totals"),
@@ -85,12 +85,12 @@ async def test_notes(store: Store) -> None:
 
 async def test_reconciliations_are_replaced(store: Store, ids: dict[str, int]) -> None:
     sunday = date(2026, 3, 22)
-    await store.record_reconciliation([Reconciliation(ids["a"], sunday, 10.0, 9.0)])
+    await store.record_reconciliation([Reconciliation(ids["a"], sunday, 10.0, 9.0)], NOW)
     before = await store.digest()
-    await store.record_reconciliation([Reconciliation(ids["a"], sunday, 10.0, 9.0)])
+    await store.record_reconciliation([Reconciliation(ids["a"], sunday, 10.0, 9.0)], NOW)
     assert await store.digest() == before
-    await store.record_reconciliation([Reconciliation(ids["a"], sunday, 10.0, 10.0)])
+    await store.record_reconciliation([Reconciliation(ids["a"], sunday, 10.0, 10.0)], NOW)
     after = await store.digest()
     assert {t for t in after if after[t] != before[t]} == {"reconciliation"}
     with pytest.raises(StoreError, match="CheckViolation"):
-        await store.record_reconciliation([Reconciliation(ids["a"], DAY, 1.0, 1.0)])
+        await store.record_reconciliation([Reconciliation(ids["a"], DAY, 1.0, 1.0)], NOW)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 from astrid import METHOD_VERSION
 from astrid.broker.memory import MemoryBroker
 from astrid.catalog import METRIC_BY_NAME, ORIGIN_BY_NAME
-from astrid.errors import AstridError, StoreError
+from astrid.errors import AstridError
 from astrid.models import Batch, Done, Gap, Observations
-from astrid.pipeline.night import Driver, RunResult, Spent, plan_run, run_night
+from astrid.pipeline.night import Driver, plan_run, run_night
 from astrid.pipeline.plan import LEFT_OUT, NO_NIGHT, NOT_ASKED
+from astrid.pipeline.runs import RunResult
 from astrid.pipeline.universe import Universe
 from astrid.sources import SOURCES
 from astrid.sources.source import days_between, expected_gaps
@@ -34,7 +36,12 @@ async def test_planned_and_spent_stand_side_by_side(store: Store, ids: dict[str,
     run_id = await store.start_run("nightly", DAY, "x", "1.0", NOW)
     await store.write_planned(run_id, {("github", "core"): (100, 90, 0.02), ("pypistats", "core"): (5, 5, 0.1)})
     assert {row.spent_requests for row in await store.read_costs([run_id])} == {None}
-    await store.write_spent(run_id, {("github", "core"): (103, 91), ("hn_firebase", "core"): (7, 7)})
+    await store.add_spent(run_id, {("github", "core"): (100, 90)})
+    await asyncio.gather(
+        store.add_spent(run_id, {("github", "core"): (1, 0), ("hn_firebase", "core"): (5, 5)}),
+        store.add_spent(run_id, {("hn_firebase", "core"): (2, 2), ("github", "core"): (2, 1)}),
+    )
+    await store.add_spent(run_id + 1, {("github", "core"): (9, 9)})
     assert await store.read_costs([run_id, run_id + 1]) == [
         CostRow(run_id, "github", "core", 100, 90, 0.02, 103, 91),
         CostRow(run_id, "hn_firebase", "core", 0, 0, 0.0, 7, 7),
@@ -44,7 +51,7 @@ async def test_planned_and_spent_stand_side_by_side(store: Store, ids: dict[str,
     (github, *_) = await store.read_costs([run_id])
     assert (github.planned_requests, github.spent_requests) == (1, 103), "written twice, the last plan stands"
     await store.write_planned(run_id, {})
-    await store.write_spent(run_id, {})
+    await store.add_spent(run_id, {})
 
 
 async def test_last_tries_tell_refusals_from_failures_and_forget_who_was_not_asked(
@@ -102,7 +109,7 @@ class Nights:
     def asked(self) -> set[int]:
         return {e.entity_id for b in self.batches for e in b.entities}
 
-    async def run(self, day: date, count_spent: Callable[[str], Any] | None = None, **options: Any) -> RunResult:
+    async def run(self, day: date, **options: Any) -> RunResult:
         broker = MemoryBroker()
         timeline = Timeline(night_start(day), self.clock_s)
         self.batches = []
@@ -112,6 +119,7 @@ class Nights:
             for source in sources:
                 for delivery in await broker.receive(source, "worker#1", 10_000, 0.0):
                     self.batches.append(delivery.batch)
+                    await self.store.add_spent(run_id, {("pypistats", "core"): (1, 1)})
                     await self.store.commit_batch(delivery.batch, self.answer(delivery.batch), NOW)
                     await broker.ack(delivery)
             if self.breaks is not None:
@@ -120,12 +128,8 @@ class Nights:
         async def score(run_id: int, day: date) -> int:
             return 0
 
-        async def nothing(_: str) -> Spent:
-            return {}
-
         driver = Driver(
             *(self.store, broker, timeline, lambda: self.clock_s, crawl, score, lambda _: None, "test"),
-            count_spent=count_spent or nothing,
             hours=self.hours,
         )
         return await run_night(driver, self.universe, day, self.sources, **options)
@@ -193,37 +197,15 @@ async def test_a_short_night_asks_the_most_read_first_and_enters_who_is_left_out
 
 async def test_what_a_night_spent_is_recorded_however_its_crawl_ends(store: Store) -> None:
     place = await nights(store, 4, ["pypistats"], hours=6.0)
-    spent = iter([{("pypistats", "core"): (5, 5)}, {("pypistats", "core"): (9, 9)}])
-
-    async def count(lane: str) -> Spent:
-        assert lane == "nightly"
-        return next(spent)
-
     place.breaks = AstridError("a worker is gone for good")
     with pytest.raises(AstridError, match="gone for good"):
-        await place.run(DAY, count)
+        await place.run(DAY)
     (run,) = await store.read_runs()
     assert (run.state, run.note) == ("failed", "AstridError: a worker is gone for good")
     (cost,) = await store.read_costs([run.run_id])
-    assert (cost.spent_requests, cost.spent_points) == (4, 4)
+    assert (cost.spent_requests, cost.spent_points) == (len(place.batches), len(place.batches))
+    assert cost.spent_requests
     assert cost.planned_hours == pytest.approx(4 / 1800)
-
-
-async def test_a_run_whose_spending_cannot_be_written_keeps_its_own_error(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = await nights(store, 4, ["pypistats"], hours=6.0)
-
-    async def fail(*_: object) -> None:
-        raise StoreError("the database is gone")
-
-    monkeypatch.setattr(store, "write_spent", fail)
-    place.breaks = AstridError("a worker is gone for good")
-    with pytest.raises(AstridError, match="a worker is gone"):
-        await place.run(DAY)
-    place.breaks = None
-    result = await place.run(DAY + timedelta(days=1))
-    assert result.state == "complete", "bookkeeping costs no night its scores"
 
 
 class TestMissedNights:
@@ -308,7 +290,7 @@ class TestMissedNights:
     async def test_a_month_without_nights_is_entered_in_pieces(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("astrid.pipeline.night.GAPS_AT_ONCE", 7)
+        monkeypatch.setattr("astrid.pipeline.runs.GAPS_AT_ONCE", 7)
         place = await self.github(store, 2)
         back = DAY + timedelta(days=60)
         await place.run(back)

@@ -32,7 +32,7 @@ async def fill(store: Store, ids: dict[str, int], run_id: int, order: int) -> No
         await store.write_gaps([Gap(ids["c"], 20, DAY, "unavailable")], LATER)
     await store.write_scores(run_id, DAY, "1.0", columns(ids), now)
     await store.write_scores(run_id, DAY, "1.0", columns(ids, b=81.0), LATER)
-    await store.record_reconciliation([Reconciliation(ids["a"], date(2026, 3, 22), 1.0, 2.0)])
+    await store.record_reconciliation([Reconciliation(ids["a"], date(2026, 3, 22), 1.0, 2.0)], NOW)
 
 
 async def test_the_way_does_not_matter(store: Store, ids: dict[str, int], server: Server, connection: Any) -> None:
@@ -47,7 +47,7 @@ async def test_the_way_does_not_matter(store: Store, ids: dict[str, int], server
         "score_component": 6,
         "score_revision": 1,
     }
-    await connection.execute(f"TRUNCATE {', '.join(TABLES)}, identity, entity")
+    await connection.execute(f"TRUNCATE {', '.join(TABLES)}, identity, expectation, entity")
     # Other ids for the same slugs, and others in between.
     await store.sync_watchlist([("zz", "Z", "x"), ("d", "D", "rag")], NOW)
     again = await store.sync_watchlist([(s, s.upper(), "agents" if s < "c" else "rag") for s in "dcba"], NOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -14,6 +15,11 @@ from astrid.store import check_version, migrate
 from astrid.store.migrate import Migration, load_migrations, read_schema
 from astrid.store.queries import load_queries
 from tests.store.conftest import Server
+
+
+def database_of(url: str) -> str:
+    return urlsplit(url).path.lstrip("/")
+
 
 SCHEMA = files("astrid.store").joinpath("schema.sql")
 
@@ -65,8 +71,8 @@ async def test_an_edited_file_is_refused(url: str, connection: Any) -> None:
             await call(url)
 
 
-async def test_the_flavour_is_decided_once(empty_url: str) -> None:
-    connection = await asyncpg.connect(empty_url)
+async def test_the_flavour_is_decided_once(empty_url: str, server: Server) -> None:
+    connection = await asyncpg.connect(server.direct(database_of(empty_url)))
     try:
         await connection.execute(load_queries("migrate")["create_record"])
         await connection.execute("INSERT INTO flavour (name) VALUES ('native')")
@@ -93,7 +99,7 @@ async def test_schema_file_equals_the_migrations(url: str, connection: Any, serv
 async def test_schema_file_builds_the_same_schema(empty_url: str, server: Server) -> None:
     if server.flavour.schema != "native":
         pytest.skip("schema.sql describes the native flavour")
-    connection = await asyncpg.connect(empty_url)
+    connection = await asyncpg.connect(server.direct(database_of(empty_url)))
     try:
         await connection.execute(SCHEMA.read_text(encoding="utf-8"))
         assert await read_schema(connection) == SCHEMA.read_text(encoding="utf-8")

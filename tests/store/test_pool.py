@@ -10,6 +10,7 @@ import pytest
 
 from astrid.errors import AstridError, ConfigError, StoreError
 from astrid.store import Store, check_version, migrate, open_store
+from tests.pgbouncer import STATE, NoPgbouncer, find_program, open_pgbouncer
 from tests.store.conftest import NOW, Server
 
 
@@ -84,19 +85,34 @@ async def test_a_connection_that_is_cut(store: Store, connection: Any) -> None:
     assert await store.sync_watchlist([("a", "A", "x")], NOW), "the pool replaces what was cut"
 
 
-async def test_no_session_state_is_left(store: Store, connection: Any, ids: dict[str, int]) -> None:
+async def test_no_session_state_is_left(store: Store, url: str, connection: Any, ids: dict[str, int]) -> None:
     """A pooler in transaction mode hands one server session to many clients: nothing may outlive a transaction."""
-    async with open_store(_url_of(connection), pool_size=1) as single:
+    async with open_store(url, pool_size=1) as single:
         await single.digest()
         pool = single._pool
-        async with pool.acquire() as inner:
-            assert await inner.fetchval("SELECT count(*) FROM pg_prepared_statements") == 0
+        async with pool.acquire() as inner, inner.transaction():
+            assert [row["state"] for row in await inner.fetch(STATE)] == []
             assert await inner.fetchval("SHOW jit") == await connection.fetchval("SHOW jit")
-            assert await inner.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
-            assert await inner.fetchval("SELECT count(*) FROM pg_class WHERE relpersistence = 't'") == 0
 
 
-def _url_of(connection: Any) -> str:
-    host, port = connection._addr
-    given = connection._params
-    return f"postgresql://{given.user}:{given.password or ''}@{host}:{port}/{given.database}"
+async def test_what_a_pooler_says_is_said_in_our_words(embedded_url: str, embedded_server: Server) -> None:
+    try:
+        program = find_program()
+    except NoPgbouncer as exc:
+        pytest.skip(str(exc))
+    settings = "max_client_conn = 2\nquery_wait_timeout = 1"
+    with open_pgbouncer(program, embedded_url, pool_size=1, settings=settings) as url:
+        secret = urlsplit(url).password or ""
+        for wrong in (url.replace(secret, "geheim"), url.replace("//postgres:", "//nobody:")):
+            error = await refusal(wrong)
+            assert isinstance(error, StoreError)
+            assert "refuses this user or password: correct them in ASTRID_DATABASE_URL" in str(error)
+            assert secret not in str(error)
+        async with open_store(url, pool_size=1) as store:
+            async with store._pool.acquire() as held, held.transaction():
+                await held.execute("SELECT 1")
+                error = await refusal(url)
+                assert "the pooler in front of" in str(error)
+                assert "query_wait_timeout" in str(error)
+            async with open_store(url, pool_size=1):
+                assert "no more connections allowed" in str(await refusal(url))

@@ -1,18 +1,15 @@
-"""Reads: arrays with gaps where nothing was observed, and plans that never scan a large table."""
+"""Reads: arrays with gaps where nothing was observed, and series without them."""
 
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Any
 
 import numpy as np
 import pytest
 
 from astrid.models import Observations
 from astrid.store import SeriesPoint, Store
-from astrid.store.queries import load_queries
 from tests.store.conftest import NOW
-from tests.store.test_scores import columns
 
 DAY = date(2026, 3, 31)
 
@@ -50,44 +47,3 @@ async def test_a_series(store: Store, ids: dict[str, int]) -> None:
         SeriesPoint(DAY - timedelta(days=1), 1.0, 1, NOW),
     ]
     assert await store.read_series("nobody", 1, DAY, DAY) == []
-
-
-@pytest.fixture
-async def filled(store: Store, connection: Any) -> None:
-    """Fill the store with 300 projects of 800 days, and scores of 60 of these, so that a plan has a choice."""
-    slugs = [(f"p{i:03}", f"P{i}", f"c{i % 7}") for i in range(300)]
-    ids = await store.sync_watchlist(slugs, NOW)
-    entity = np.repeat(np.array(list(ids.values()), np.int32), 800)
-    day = np.tile(np.datetime64(DAY, "D") - np.arange(800), 300)
-    ones = np.ones(len(entity))
-    both = [
-        Observations(entity, np.full(len(entity), m, np.int16), day, ones, np.full(len(entity), 1, np.int16))
-        for m in (1, 2)
-    ]
-    await store.write_observations(Observations.concatenate(both), 1, NOW)
-    for n in range(60):
-        await store.write_scores(1, DAY - timedelta(days=n), "1.0", columns(ids, list(ids)), NOW)  # type: ignore[arg-type]
-    for table in ("observation", "score", "score_component", "entity"):
-        await connection.execute(f"ANALYZE {table}")
-
-
-PLANS = {
-    "read_series": ("p123", 1, DAY - timedelta(days=365), DAY),
-    "read_leaderboard": (None, None, 50, 0, "1.0"),
-    "read_score_history": ("p123", 30, "1.0"),
-    "latest_scored_day": ("1.0",),
-}
-
-
-async def test_hot_queries_never_scan_a_large_table(filled: None, connection: Any) -> None:
-    queries = load_queries("reads")
-    for name, arguments in PLANS.items():
-        rows = await connection.fetch(f"EXPLAIN (COSTS OFF) {queries[name]}", *arguments)
-        plan = "\n".join(row[0] for row in rows)
-        scans = [line for line in plan.splitlines() if "Seq Scan on" in line and "entity" not in line]
-        assert not scans, f"{name} scans a whole table:\n{plan}"
-        assert "Index" in plan, plan
-    few = (1, list(range(1, 6)), DAY - timedelta(days=90), DAY)
-    rows = await connection.fetch(f"EXPLAIN (COSTS OFF) {queries['read_matrix']}", *few)
-    plan = "\n".join(row[0] for row in rows)
-    assert "Seq Scan" not in plan, plan

@@ -1,4 +1,4 @@
-"""One batch in a worker's hands: every error to one reaction, nothing lost by splitting, commit before ack."""
+"""What becomes of one batch: every error to one reaction, nothing lost by splitting, no count of a wrong day."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astrid import errors
-from astrid.broker import Delivery
-from astrid.broker.memory import MemoryBroker
-from astrid.errors import BrokerError, RateLimited, SourceError, StoreError
+from astrid.errors import RateLimited, SourceError
 from astrid.models import Batch, DeadLetter, Done, Entity, Gap, Observations, Request, Response, RetryIn, Split, Steps
 from astrid.pipeline.crawl import (
     FIRST_RETRY_S,
@@ -24,14 +22,12 @@ from astrid.pipeline.crawl import (
     MAX_PAUSES,
     drive,
     handle_batch,
+    list_parts,
     lost_days,
     react,
     split,
-    work,
 )
 from astrid.sources import SOURCES
-from astrid.store import Progress
-from astrid.timeline import Timeline
 
 DAY = date(2026, 3, 31)
 NIGHT = datetime(2026, 4, 1, 5, tzinfo=UTC)
@@ -268,6 +264,18 @@ def test_splitting_loses_nothing_and_ends(start: date, days: int, count: int, re
     assert len({b.batch_id for b in leaves}) == len(leaves)
 
 
+def test_the_parts_of_a_batch_are_the_same_every_time() -> None:
+    """Whoever finds a batch split publishes its parts without having crawled it."""
+    outcome = react(COUNTS, GITHUB, errors.TooLarge())
+    assert isinstance(outcome, Split)
+    assert [p.batch_id for p in list_parts(COUNTS)] == [p.batch_id for p in outcome.parts]
+    window = Batch("hackernews", "window", DAY, DAY - timedelta(days=3), DAY, TWO)
+    assert [(p.start, p.end, p.entities) for p in list_parts(window)] == [
+        (DAY - timedelta(days=3), DAY - timedelta(days=2), TWO),
+        (DAY - timedelta(days=1), DAY, TWO),
+    ]
+
+
 class TestDrive:
     @staticmethod
     def steps(closed: list[str], fail: bool = False) -> Steps:
@@ -299,157 +307,3 @@ class TestDrive:
         with pytest.raises(errors.Malformed):
             await drive(self.steps(closed, fail=True), fetch_of(lambda _: Response(200, {}, b"")))
         assert closed == ["closed"]
-
-
-class FakeStore:
-    """Keeps what is committed and in which order; ``failures`` commits are refused first."""
-
-    def __init__(self, planned: list[Batch], failures: int = 0) -> None:
-        self.open = {b.batch_id for b in planned}
-        self.ended: list[tuple[str, Any, tuple[Gap, ...]]] = []
-        self.failures = failures
-
-    async def commit_batch(self, batch: Batch, outcome: Any, now: datetime, gaps: tuple[Gap, ...] = ()) -> None:
-        await asyncio.sleep(0)
-        if self.failures:
-            self.failures -= 1
-            raise StoreError("the database is away")
-        self.open.discard(batch.batch_id)
-        self.open |= {p.batch_id for p in getattr(outcome, "parts", ())}
-        self.ended.append((batch.batch_id, outcome, gaps))
-
-    async def progress(self, run_id: int) -> list[Progress]:
-        return [Progress("github", "planned", len(self.open), 0)] if self.open else []
-
-
-class CheckedBroker(MemoryBroker):
-    """Refuses an acknowledgement that comes before the commit."""
-
-    def __init__(self, store: FakeStore) -> None:
-        super().__init__()
-        self.store = store
-        self.returned: list[Batch] = []
-        self.came_back = asyncio.Event()
-        self.refused = 0
-
-    async def ack(self, delivery: Delivery) -> None:
-        assert delivery.batch.batch_id in [b for b, _, _ in self.store.ended], "acknowledged before the commit"
-        if self.refused:
-            self.refused -= 1
-            raise BrokerError("away")
-        await super().ack(delivery)
-
-    async def retry(self, delivery: Delivery, delay_s: float) -> None:
-        self.returned.append(delivery.batch)
-        self.came_back.set()
-        await super().retry(delivery, delay_s)
-
-
-async def drain(
-    batches: list[Batch], answer: Callable[[Request], Response], failures: int = 0, refused: int = 0
-) -> CheckedBroker:
-    store = FakeStore(batches, failures)
-    broker = CheckedBroker(store)
-    broker.refused = refused
-    await broker.publish(batches)
-    # A run whose waits of minutes pass in milliseconds; its own time stands still.
-    timeline = Timeline(NIGHT, 0.0, 100_000.0)
-    async with asyncio.timeout(20):
-        fetch = fetch_of(answer)
-        await work("github", "w#1", 1, broker, store, lambda _: fetch, timeline, lambda: 0.0)  # type: ignore[arg-type]
-    await broker.close()
-    return broker
-
-
-class TestWork:
-    async def test_drains_and_returns(self) -> None:
-        batches = [dataclasses.replace(COUNTS, batch_id=f"b{n}") for n in range(40)]
-        broker = await drain(batches, sound)
-        assert sorted(b for b, _, _ in broker.store.ended) == sorted(b.batch_id for b in batches)
-        assert not broker.store.open
-        assert not broker._unacked
-
-    async def test_a_broken_repository_costs_itself_alone(self) -> None:
-        many = tuple(Entity(n, f"p{n}", f"R_{n}", (f"o/p{n}",)) for n in range(8))
-
-        def answer(request: Request) -> Response:
-            ids = request.json["variables"]["ids"]
-            if "R_5" in ids:
-                return Response(502, {}, b"")
-            nodes = [{"id": i, "nameWithOwner": "o/p", "stargazerCount": 5, "forkCount": 1} for i in ids]
-            return Response(200, {}, json.dumps({"data": {"nodes": nodes}}).encode())
-
-        broker = await drain([dataclasses.replace(COUNTS, entities=many, batch_id="")], answer)
-        read = {int(e) for _, o, _ in broker.store.ended if isinstance(o, Done) for e in o.observations.entity_id}
-        assert read == {0, 1, 2, 3, 4, 6, 7}
-        (done,) = [o for _, o, _ in broker.store.ended if isinstance(o, Done)]
-        assert {(g.entity_id, g.metric_id, g.retry) for g in done.observations.gaps} == {(5, 1, True), (5, 2, True)}
-        assert broker.dead_letters == []
-
-    async def test_a_name_that_cannot_be_looked_up_costs_itself_alone(self) -> None:
-        many = tuple(Entity(n, f"p{n}", "", (f"o/p{n}",)) for n in range(8))
-
-        def answer(request: Request) -> Response:
-            if "ids" in request.json.get("variables", ()):
-                ids = request.json["variables"]["ids"]
-                nodes = [{"id": i, "nameWithOwner": "o/p", "stargazerCount": 5, "forkCount": 1} for i in ids]
-                return Response(200, {}, json.dumps({"data": {"nodes": nodes}}).encode())
-            if '"p5"' in request.json["query"]:
-                return Response(502, {}, b"")
-            asked = [e for e in many if f'"p{e.entity_id}"' in request.json["query"]]
-            data = {f"r{n}": {"id": f"R_{e.entity_id}", "nameWithOwner": e.names[0]} for n, e in enumerate(asked)}
-            return Response(200, {}, json.dumps({"data": data}).encode())
-
-        broker = await drain([dataclasses.replace(COUNTS, entities=many, batch_id="")], answer)
-        (done,) = [o for _, o, _ in broker.store.ended if isinstance(o, Done)]
-        assert {(g.entity_id, g.metric_id, g.retry) for g in done.observations.gaps} == {(5, 1, True), (5, 2, True)}
-        assert set(done.observations.entity_id.tolist()) == {0, 1, 2, 3, 4, 6, 7}
-        assert broker.dead_letters == []
-
-    async def test_an_outage_sets_the_batch_aside_and_leaves_gaps(self) -> None:
-        many = tuple(Entity(n, f"p{n}", "", (f"o/p{n}",)) for n in range(8))
-        broker = await drain(
-            [dataclasses.replace(COUNTS, entities=many, batch_id="")], lambda _: Response(502, {}, b"")
-        )
-        ((dead, gaps),) = [(o, gaps) for _, o, gaps in broker.store.ended]
-        assert isinstance(dead, DeadLetter)
-        assert {(g.entity_id, g.metric_id) for g in gaps} == {(n, m) for n in range(8) for m in (1, 2)}
-        assert len(broker.dead_letters) == 1
-
-    async def test_pauses_do_not_use_up_attempts(self) -> None:
-        asked = 0
-
-        def answer(request: Request) -> Response:
-            nonlocal asked
-            asked += 1
-            if asked <= 2 * MAX_ATTEMPTS:
-                raise RateLimited("slow down", retry_after_s=60.0)
-            if asked == 2 * MAX_ATTEMPTS + 1:
-                raise errors.Unavailable
-            return sound(request)
-
-        broker = await drain([COUNTS], answer)
-        assert [(b.pauses, b.attempt) for b in broker.returned[-2:]] == [(2 * MAX_ATTEMPTS, -1), (2 * MAX_ATTEMPTS, 0)]
-        assert [type(o) for _, o, _ in broker.store.ended] == [Done]
-
-    async def test_a_refused_commit_brings_the_batch_again(self) -> None:
-        store = FakeStore([COUNTS], failures=1)
-        broker = CheckedBroker(store)
-        await broker.publish([COUNTS])
-        worker = asyncio.create_task(
-            work("github", "w#1", 1, broker, store, lambda _: fetch_of(sound), Timeline(NIGHT, 0.0), lambda: 0.0)  # type: ignore[arg-type]
-        )
-        async with asyncio.timeout(10):
-            await broker.came_back.wait()
-        assert store.open
-        assert not store.ended
-        worker.cancel()
-        await asyncio.gather(worker, return_exceptions=True)
-        await broker.close()
-        assert not broker._unacked
-
-    async def test_a_refused_acknowledgement_stops_nothing(self) -> None:
-        batches = [dataclasses.replace(COUNTS, batch_id=f"b{n}") for n in range(3)]
-        broker = await drain(batches, sound, refused=1)
-        assert len(broker.store.ended) == 3
-        assert len(broker._unacked) == 1

@@ -35,10 +35,12 @@ def gauges(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], float]:
     return FakeGauge.values
 
 
-def keeper(monkeypatch: pytest.MonkeyPatch, upstream: str, *, restarted: bool = False) -> BudgetKeeper:
+def keeper(
+    monkeypatch: pytest.MonkeyPatch, upstream: str, *, restarted: bool = False, speed: float | None = None
+) -> BudgetKeeper:
     context = SimpleNamespace(was_current_actor_reconstructed=restarted)
     monkeypatch.setattr(actors.ray, "get_runtime_context", lambda: context)
-    return BudgetKeeper(upstream, "user", None, False)
+    return BudgetKeeper(upstream, "user", None, False, speed)
 
 
 @pytest.mark.parametrize(("restarted", "granted"), [(False, 1), (True, 0)])
@@ -64,7 +66,6 @@ async def test_a_refused_token_shows_in_the_gauge_until_another_keeps_the_budget
     assert gauges == {(name, "github"): 1}
     await github.follow(ActorName("TokenActor:github:b", "astrid"))
     assert gauges == {(name, "github"): 0}
-    assert await github.spent() == {}
 
 
 async def test_a_follower_hands_on(monkeypatch: pytest.MonkeyPatch, gauges: object) -> None:
@@ -82,3 +83,45 @@ async def test_a_follower_hands_on(monkeypatch: pytest.MonkeyPatch, gauges: obje
     monkeypatch.setattr(ActorName, "find", lambda self: Leader)
     assert await github.exchange([], [7], None, START) == "grant"
     assert handed == [([], [7], None, START)]
+
+
+class TestLeased:
+    """On clusters whose budgets others spend too, a keeper grants only what its driver has a lease for."""
+
+    async def test_nothing_is_granted_without_a_lease(self, monkeypatch: pytest.MonkeyPatch, gauges: object) -> None:
+        npm = keeper(monkeypatch, "npm", speed=1.0)
+        assert (await npm.exchange([], [], Ask("core"), START)).elsewhere
+        await npm.begin({}, 0.0, True, 60.0, START)
+        assert (await npm.exchange([], [], Ask("core"), START)).permit_ids
+        await npm.end()
+        assert (await npm.exchange([], [], Ask("core"), START + 100)).elsewhere
+
+    async def test_what_others_spent_counts(self, monkeypatch: pytest.MonkeyPatch, gauges: object) -> None:
+        npm = keeper(monkeypatch, "npm", speed=1.0)
+        await npm.begin({"spent": {"core": [[1.0, 1]]}}, 1.0, True, 60.0, START)
+        grant = await npm.exchange([], [], Ask("core"), START)
+        assert not grant.permit_ids
+        assert grant.wait_s == pytest.approx(3.0), "one request in five seconds, two of which have passed"
+
+    async def test_a_second_driver_of_the_cluster_does_not_begin_anew(
+        self, monkeypatch: pytest.MonkeyPatch, gauges: object
+    ) -> None:
+        npm = keeper(monkeypatch, "npm", speed=1.0)
+        await npm.begin({}, 0.0, True, 60.0, START)
+        (permit,) = (await npm.exchange([], [], Ask("core"), START)).permit_ids
+        await npm.begin({}, 0.0, True, 60.0, START)
+        await npm.exchange([Receipt(permit, Signal("ok"), START)], [], None, START)
+        assert not (await npm.exchange([], [], Ask("core"), START + 1.0)).permit_ids
+        assert (await npm.tell(START + 1.0))["spent"]["core"] == [(1.0, 1)]
+
+    async def test_one_that_was_restarted_begins_full_at_the_next_renewal(
+        self, monkeypatch: pytest.MonkeyPatch, gauges: object
+    ) -> None:
+        npm = keeper(monkeypatch, "npm", restarted=True, speed=1.0)
+        assert (await npm.exchange([], [], Ask("core"), START)).elsewhere
+        await npm.renew(60.0, START)
+        grant = await npm.exchange([], [], Ask("core"), START)
+        assert not grant.permit_ids
+        assert grant.wait_s == pytest.approx(5.0)
+        await npm.renew(60.0, START + 5.0)
+        assert (await npm.exchange([], [], Ask("core"), START + 5.0)).permit_ids

@@ -1,70 +1,20 @@
-"""What a run costs and did cost: the difference of two counts, no reason to lose a night, and what a person reads."""
+"""What a person reads of what a run costs and did cost."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Mapping
 from datetime import date
 from io import StringIO
-from typing import Any, cast
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from astrid.errors import AstridError
 from astrid.models import Gap
-from astrid.pipeline import night
 from astrid.pipeline.costs import Cost, count_night_hours
-from astrid.pipeline.night import Driver, RunResult, _between, _count_spent, count_nothing
 from astrid.pipeline.plan import LEFT_OUT, NO_NIGHT, PASSED_OVER, Plan
+from astrid.pipeline.runs import RunResult
 from astrid.store import CostRow
 from astrid.terminal import cost_table, explain_left_out, print_result, spent_table
-
-GITHUB, PYPI = ("github", "core"), ("pypistats", "core")
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "spent"),
-    [
-        ({}, {GITHUB: (5, 4)}, {GITHUB: (5, 4)}),
-        ({GITHUB: (5, 4)}, {GITHUB: (8, 6), PYPI: (1, 1)}, {GITHUB: (3, 2), PYPI: (1, 1)}),
-        ({GITHUB: (5, 4)}, {GITHUB: (5, 4)}, {}),
-        ({GITHUB: (5, 4)}, {GITHUB: (3, 2)}, {GITHUB: (3, 2)}),
-        ({GITHUB: (5, 4)}, {}, {}),
-    ],
-)
-def test_what_lies_between_two_counts(before: Any, after: Any, spent: Any) -> None:
-    """A budget that began anew counts from its beginning."""
-    assert _between(before, after) == spent
-
-
-def test_a_count_that_fails_is_said_and_costs_no_night(caplog: pytest.LogCaptureFixture) -> None:
-    async def fail(lane: str) -> Mapping[tuple[str, str], tuple[int, int]]:
-        raise AstridError(f"a token actor died in the lane {lane}")
-
-    nothing = cast(Any, None)
-    driver = Driver(nothing, nothing, nothing, nothing, nothing, nothing, nothing, "test", fail)
-    with caplog.at_level(logging.WARNING):
-        assert asyncio.run(_count_spent(driver, "nightly")) is None
-    assert "a token actor died in the lane nightly" in caplog.text
-    assert asyncio.run(count_nothing("nightly")) == {}
-
-
-def test_a_count_that_nobody_answers_ends(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run whose counters died with its crawl must still come to its end."""
-
-    async def hang(_: str) -> Mapping[tuple[str, str], tuple[int, int]]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    monkeypatch.setattr(night, "SPENT_TIMEOUT_S", 0.01)
-    nothing = cast(Any, None)
-    driver = Driver(nothing, nothing, nothing, nothing, nothing, nothing, nothing, "test", hang)
-    with caplog.at_level(logging.WARNING):
-        assert asyncio.run(asyncio.wait_for(_count_spent(driver, "nightly"), 5.0)) is None
-    assert "nobody answers" in caplog.text
 
 
 def printed(what: Table) -> str:

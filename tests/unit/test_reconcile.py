@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from astrid.pipeline.universe import Universe
 from astrid.store import Reconciliation
 
 SUNDAY = date(2026, 3, 1)
+NOW = datetime(2026, 4, 1, 5, tzinfo=UTC)
 UNIVERSE = Universe((), np.array([4, 9], dtype=np.int32), {})
 
 
@@ -34,7 +35,8 @@ class Store:
         assert len(rows) == (last - first).days + 1
         return rows
 
-    async def record_reconciliation(self, weeks: Sequence[Reconciliation]) -> None:
+    async def record_reconciliation(self, weeks: Sequence[Reconciliation], now: datetime) -> None:
+        assert now == NOW
         self.recorded += weeks
 
 
@@ -44,7 +46,7 @@ def make_store(days: int = 22) -> Store:
 
 
 async def compare(store: Store, first: date = SUNDAY, last: date = SUNDAY + timedelta(days=20)) -> Reconciled:
-    return await reconcile(store, UNIVERSE, first, last)  # type: ignore[arg-type]
+    return await reconcile(store, UNIVERSE, first, last, NOW)  # type: ignore[arg-type]
 
 
 async def test_equal_weeks() -> None:
@@ -93,4 +95,4 @@ async def test_nothing_to_compare() -> None:
     assert math.isnan(result.median)
     assert result.sentence() == "Reconciliation: no project-week has both snapshots and history."
     empty = Universe((), np.array([], dtype=np.int32), {})
-    assert (await reconcile(make_store(), empty, SUNDAY, SUNDAY + timedelta(days=20))).weeks == 0  # type: ignore[arg-type]
+    assert (await reconcile(make_store(), empty, SUNDAY, SUNDAY + timedelta(days=20), NOW)).weeks == 0  # type: ignore[arg-type]

@@ -11,9 +11,10 @@ from math import ceil
 from typing import Literal, cast
 
 from astrid.models import Entity, Response
-from astrid.pipeline import crawl
 from astrid.pipeline.asks import Missing
 from astrid.pipeline.plan import plan_night
+from astrid.pipeline.work import Bench
+from astrid.pipeline.work import work as drain
 from astrid.simulators.scenarios import Scenario
 from astrid.simulators.simulation import Simulation
 from astrid.sources import BUDGETS, SOURCES
@@ -23,7 +24,7 @@ from tests.virtual.books import Books
 from tests.virtual.truth import Truth, check
 from tests.virtual.virtual_time import run_virtual
 from tests.virtual.worlds import FIRST_DAY, PAST_DAYS, make_world
-from tests.virtual.year import TOLERANCE_S, House, Life, Year, stormy, tokens_of
+from tests.virtual.year import TOLERANCE_S, House, Life, Year, fetch_for, stormy, tokens_of
 
 REPOS = 500
 LIVE_USERS = 3
@@ -103,9 +104,8 @@ async def _spend(year: Year, hours: float, task_name: str, scenario: Scenario, a
     await house.broker.publish(plan.batches)
     fetch = house.fetcher("github", day, Life(), house.draw_of("binding"))
     books = cast(Store, year.books)
-    work = asyncio.ensure_future(
-        crawl.work("github", "binding#1", 0, house.broker, books, fetch.for_lane, timeline, house.now_s)
-    )
+    bench = Bench("binding#1", house.broker, books, fetch_for(fetch), timeline, house.now_s)
+    work = asyncio.ensure_future(drain("github", bench, house.is_over("github")))
     await asyncio.wait([work], timeout=hours * 3600)
     wrong = ["the night was over before its hours were: its budget did not bind"] if work.done() else []
     at_the_end = simulation.report()["upstreams"]["github"]

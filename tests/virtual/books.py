@@ -20,7 +20,7 @@ from astrid.catalog import ORIGIN_BY_ID
 from astrid.errors import StoreError
 from astrid.models import Batch, DeadLetter, Done, Gap, Identity, Observations, Split
 from astrid.pipeline.plan import NOT_ASKED
-from astrid.store import CommitCounts, Progress, ProjectRow, RunRow
+from astrid.store import Begun, CommitCounts, Progress, ProjectRow, RunRow
 
 Key = tuple[int, int, date]
 """(metric_id, entity_id, day)"""
@@ -41,6 +41,7 @@ class Books:
     batches: dict[str, tuple[Batch, str]] = field(default_factory=dict)
     settled: dict[str, str] = field(default_factory=dict)
     nights: set[date] = field(default_factory=set)
+    starts: Counter[str] = field(default_factory=Counter)
     requests: int = 0
     commits: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -58,6 +59,18 @@ class Books:
         """Count the run's batches by source and state."""
         counts = Counter((b.source, state) for b, state in self.batches.values())
         return [Progress(source, state, n, 0) for (source, state), n in sorted(counts.items())]
+
+    async def begin_batch(self, batch: Batch, hold_s: float, now: datetime, *, suspect: bool = False) -> Begun:
+        """Tell how a batch stands, and count the starts of a suspect."""
+        self.starts[batch.batch_id] += suspect
+        return Begun(self.settled.get(batch.batch_id, "planned"), self.starts[batch.batch_id])
+
+    async def expect_batch(self, batch: Batch, delay_s: float) -> None:
+        """Note that a batch left its worker alive."""
+        self.starts.pop(batch.batch_id, None)
+
+    async def mark_published(self, run_id: int, batch_ids: Sequence[str]) -> None:
+        """Nobody asks for it here."""
 
     async def commit_batch(
         self, batch: Batch, outcome: Done | Split | DeadLetter, now: datetime, gaps: Sequence[Gap] = ()
@@ -79,7 +92,7 @@ class Books:
             self.wrong.append(f"{batch.source} {batch.task}: a batch of no plan was committed")
         state = self.settled.get(batch.batch_id, "planned")
         if state in ("done", "split") or (state == "dead" and isinstance(outcome, DeadLetter)):
-            return CommitCounts(already=True)
+            return CommitCounts(already=True, state=state)
         self.commits += 1
         match outcome:
             case Done(observations=found, requests=requests):
@@ -148,13 +161,17 @@ class Books:
                 tries[key] = max(gap.day, tries.get(key, gap.day))
         return [(*key, day) for key, day in tries.items()]
 
-    async def read_feeds(self, first: date, last: date) -> list[tuple[int, int, date]]:
+    async def read_feeds(self, metric_ids: Sequence[int], first: date, last: date) -> list[tuple[int, int, date]]:
         """See :meth:`astrid.store.Store.read_feeds`."""
         feeds: dict[tuple[int, int], date] = {}
         for (metric_id, _, day), (_, origin_id) in self.values.items():
-            if first <= day <= last:
+            if first <= day <= last and metric_id in metric_ids:
                 feeds[metric_id, origin_id] = max(day, feeds.get((metric_id, origin_id), day))
         return [(*key, day) for key, day in feeds.items()]
+
+    async def read_last_days(self, metric_ids: Sequence[int], first: date, last: date) -> list[tuple[int, int, date]]:
+        """See :meth:`astrid.store.Store.read_last_days`."""
+        return await self.read_feeds(metric_ids, first, last)
 
     async def read_runs(self, limit: int) -> list[RunRow]:
         """See :meth:`astrid.store.Store.read_runs`: nights that had something to do, and here all of them end."""

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, cast
@@ -19,11 +19,12 @@ from pydantic import SecretStr
 from astrid.answers import MemoryAnswers
 from astrid.broker.memory import MemoryBroker
 from astrid.fetcher import Credential, Fetcher
-from astrid.models import Request, Response
-from astrid.pipeline import crawl
+from astrid.models import Batch, Fetch, Request, Response
 from astrid.pipeline.night import plan_run
 from astrid.pipeline.plan import LEFT_OUT, NIGHT_HOURS
 from astrid.pipeline.universe import Universe
+from astrid.pipeline.work import Bench
+from astrid.pipeline.work import work as drain
 from astrid.ratelimit import token_name
 from astrid.runtime import local_exchanges
 from astrid.simulators.faults import Answer
@@ -221,9 +222,8 @@ class House:
             fetch = self.fetcher(source, day, life, draw)
             books = cast(Store, self.year.books)
             consumer = f"{source}#{self._lives}"
-            work = asyncio.create_task(
-                crawl.work(source, consumer, 0, self.broker, books, fetch.for_lane, timeline, self.now_s)
-            )
+            bench = Bench(consumer, self.broker, books, fetch_for(fetch), timeline, self.now_s)
+            work = asyncio.create_task(drain(source, bench, self.is_over(source)))
             if draw.random() >= weather.kills:
                 await work
                 await fetch.close()
@@ -235,6 +235,15 @@ class House:
                 return
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+
+    def is_over(self, source: str) -> Callable[[], Awaitable[bool]]:
+        """Return what tells whether the run has no open batch of a source."""
+
+        async def is_over() -> bool:
+            counts = await self.year.books.progress(0)
+            return not any(p.state == "planned" and p.source == source for p in counts)
+
+        return is_over
 
     def fetcher(self, source: str, day: date, life: Life, draw: random.Random) -> Fetcher:
         """Give a worker's life its own end of the network."""
@@ -285,6 +294,11 @@ class House:
     def _now(self) -> datetime:
         """Return the upstreams' moment."""
         return datetime.fromtimestamp(asyncio.get_running_loop().time(), night_start(FIRST_DAY).tzinfo)
+
+
+def fetch_for(fetch: Fetcher) -> Callable[[Batch], Fetch]:
+    """Return the network of each batch over one fetcher."""
+    return lambda batch: fetch.for_lane(batch.lane)
 
 
 def _reach_nobody(upstream: Upstream, arrival: Arrival, answer: Answer | None) -> None:

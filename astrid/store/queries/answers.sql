@@ -11,6 +11,3 @@ SET etag = excluded.etag, last_modified = excluded.last_modified, headers = excl
 -- name: touch_answer
 -- Not every confirmation is worth a row's new version.
 UPDATE answer SET seen_at = $3 WHERE token = $1 AND address = $2 AND seen_at < $3::timestamptz - interval '1 day'
-
--- name: expire_answers
-DELETE FROM answer WHERE seen_at < $1

@@ -30,15 +30,18 @@ UPDATE identity i SET valid_to = $3::date - 1
 FROM unnest($1::int4[], $2::text[]) AS p (entity_id, platform)
 WHERE i.entity_id = p.entity_id AND i.platform = p.platform AND i.valid_to IS NULL
 
--- name: drop_identities
+-- name: replace_identities
 -- Of two names on one day the later reading stands: the first never held for a whole day.
-DELETE FROM identity i
-USING unnest($1::int4[], $2::text[]) AS p (entity_id, platform)
+UPDATE identity i SET upstream_id = p.upstream_id, name = p.name, run_id = $5
+FROM unnest($1::int4[], $2::text[], $3::text[], $4::text[]) AS p (entity_id, platform, upstream_id, name)
 WHERE i.entity_id = p.entity_id AND i.platform = p.platform AND i.valid_to IS NULL
 
 -- name: insert_identities
-INSERT INTO identity (entity_id, platform, upstream_id, name, valid_from, run_id)
-SELECT p.entity_id, p.platform, p.upstream_id, p.name, $5, $6
+-- A name that follows another is known from when the other was known to end, whatever this process's clock says.
+INSERT INTO identity (entity_id, platform, upstream_id, name, valid_from, run_id, recorded_at)
+SELECT p.entity_id, p.platform, p.upstream_id, p.name, $5, $6,
+       greatest(transaction_moment(), (SELECT max(o.recorded_at) FROM identity o
+                                       WHERE o.entity_id = p.entity_id AND o.platform = p.platform))
 FROM unnest($1::int4[], $2::text[], $3::text[], $4::text[]) AS p (entity_id, platform, upstream_id, name)
 ORDER BY p.entity_id, p.platform
 ON CONFLICT DO NOTHING
@@ -47,9 +50,25 @@ ON CONFLICT DO NOTHING
 SELECT entity_id, platform, upstream_id, name FROM identity
 WHERE platform = $1 AND valid_to IS NULL ORDER BY entity_id
 
+-- name: read_identities_as_of
+SELECT entity_id, platform, upstream_id, name FROM identity_as_of($2)
+WHERE platform = $1 AND valid_to IS NULL ORDER BY entity_id
+
 -- name: read_first_days
 SELECT entity_id, min(day) AS first_day FROM observation
 WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) GROUP BY entity_id
+
+-- name: read_first_days_as_of
+-- A cell has a value from its first version on, whatever became of that.
+SELECT entity_id, min(day) AS first_day
+FROM (
+    SELECT entity_id, day FROM observation
+    WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) AND observed_at <= $3
+    UNION ALL
+    SELECT entity_id, day FROM observation_revision
+    WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) AND observed_at <= $3
+) written
+GROUP BY entity_id
 
 -- name: record_note
 INSERT INTO metric_note (metric_id, first_day, last_day, note) VALUES ($1, $2, $3, $4)

@@ -1,6 +1,18 @@
 -- name: read_slugs
 SELECT entity_id, slug FROM entity ORDER BY slug COLLATE "C"
 
+-- name: read_present
+-- Which of the metrics $1 each table has any row of: one step into the key's index, where a query for the values of a
+-- thousand entities would be planned over all partitions only to find nothing.
+SELECT 'observation' AS name, m AS metric_id FROM unnest($1::int2[]) m, LATERAL (
+    SELECT FROM observation WHERE metric_id = m ORDER BY metric_id, entity_id, day LIMIT 1) first
+UNION ALL
+SELECT 'observation_revision', m FROM unnest($1::int2[]) m, LATERAL (
+    SELECT FROM observation_revision WHERE metric_id = m ORDER BY metric_id, entity_id, day LIMIT 1) first
+UNION ALL
+SELECT 'gap', m FROM unnest($1::int2[]) m, LATERAL (
+    SELECT FROM gap WHERE metric_id = m ORDER BY metric_id, entity_id, day LIMIT 1) first
+
 -- name: observation
 SELECT entity_id, day, value, origin_id FROM observation
 WHERE metric_id = $1 AND entity_id = ANY($2::int4[])

@@ -1,6 +1,18 @@
 -- name: lock
--- One migrator at a time; the lock ends with the transaction, so a pooler may stand in between.
-SELECT pg_advisory_xact_lock(4706235481230001)
+-- One migrator at a time; the lock ends with the transaction, so a pooler may stand in between. Who does not get it
+-- comes again: a wait would hold one of a pooler's few sessions.
+SELECT pg_try_advisory_xact_lock(4706235481230001)
+
+-- name: bound_waits
+-- For this transaction alone.
+SELECT set_config('lock_timeout', $1, true)
+
+-- name: read_oldest_transaction
+SELECT pid, application_name, state, extract(epoch FROM clock_timestamp() - xact_start)::int4 AS open_s
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+  AND backend_type = 'client backend'
+ORDER BY xact_start LIMIT 1
 
 -- name: create_record
 -- What was applied, and whether this database is native or timescale: decided once, remembered for good.
@@ -46,7 +58,8 @@ CREATE EXTENSION IF NOT EXISTS timescaledb
 SELECT current_setting('timescaledb.license', true)
 
 -- name: read_schema
--- Every table, column, constraint, index and comment as statements, in an order that can be run again.
+-- Every function, table, column, constraint, index, trigger and comment as statements, in an order that can be run
+-- again: what a function returns rows of stands before it.
 WITH relation AS (
     SELECT c.oid, c.relname::text AS name, c.relkind, c.relispartition, c.reltablespace,
            CASE WHEN c.relispartition THEN 1 ELSE 0 END AS layer
@@ -62,8 +75,26 @@ WITH relation AS (
     JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     GROUP BY r.oid
+), function AS (
+    SELECT p.oid, p.proname::text AS name, format('%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)) AS call,
+           t.typrelid <> 0 OR p.proretset AS gives_rows
+    FROM pg_proc p JOIN pg_type t ON t.oid = p.prorettype
+    WHERE p.pronamespace = current_schema()::regnamespace
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.classid = 'pg_proc'::regclass
+                        AND d.deptype = 'e')
 ), statement AS (
-    SELECT 1 AS step, r.layer, r.name AS first, '' AS second,
+    SELECT CASE WHEN f.gives_rows THEN 5 ELSE 0 END AS step, 0 AS layer, f.name AS first, '' AS second,
+           rtrim(pg_get_functiondef(f.oid), E'\n') AS body
+    FROM function f
+    UNION ALL
+    SELECT 6, 0, f.name, '', format('COMMENT ON FUNCTION %s IS %L', f.call, d.description)
+    FROM function f JOIN pg_description d ON d.objoid = f.oid AND d.classoid = 'pg_proc'::regclass
+    UNION ALL
+    SELECT 5, 0, r.name, t.tgname::text, pg_get_triggerdef(t.oid)
+    FROM relation r JOIN pg_trigger t ON t.tgrelid = r.oid
+    WHERE NOT t.tgisinternal AND NOT r.relispartition
+    UNION ALL
+    SELECT 1, r.layer, r.name, '',
            CASE WHEN r.relispartition
                 THEN format('CREATE TABLE %I PARTITION OF %s %s', r.name,
                             (SELECT inhparent::regclass FROM pg_inherits WHERE inhrelid = r.oid),
@@ -81,7 +112,7 @@ WITH relation AS (
     FROM relation r JOIN pg_index x ON x.indrelid = r.oid JOIN pg_class i ON i.oid = x.indexrelid
     WHERE NOT r.relispartition AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.oid)
     UNION ALL
-    SELECT 5, 0, r.name, coalesce(lpad(a.attnum::text, 3, '0'), ''),
+    SELECT 6, 0, r.name, coalesce(lpad(a.attnum::text, 3, '0'), ''),
            CASE WHEN a.attname IS NULL THEN format('COMMENT ON TABLE %I IS %L', r.name, d.description)
                 ELSE format('COMMENT ON COLUMN %I.%I IS %L', r.name, a.attname, d.description) END
     FROM relation r

@@ -2,23 +2,30 @@
 -- For this transaction alone: compiling a query costs more than these queries take.
 SET LOCAL jit = off
 
--- name: walk_settings
--- For the rest of this transaction: take staged rows one by one, in their order, through the key's index. It is the
--- order in which every writer takes its locks, and a plan does not turn into a scan of all partitions.
-SET LOCAL enable_hashjoin = off;
-SET LOCAL enable_mergejoin = off;
-SET LOCAL enable_material = off;
-SET LOCAL enable_seqscan = off;
-SET LOCAL enable_bitmapscan = off
-
 -- name: read_standing
 -- What stands in one rectangle of a metric, for comparison in numpy.
 SELECT entity_id, day, value, origin_id, observed_at, run_id FROM observation
 WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) AND day BETWEEN $3 AND $4
 
+-- name: read_partitions
+-- The native partitions that hold some of these days, with their first day and the day after their last.
+SELECT c.relname::text AS name, bounds[1]::date AS first, bounds[2]::date AS after
+FROM pg_inherits i
+JOIN pg_class c ON c.oid = i.inhrelid
+CROSS JOIN regexp_match(pg_get_expr(c.relpartbound, c.oid), $$FROM \('(.+)'\) TO \('(.+)'\)$$) AS bounds
+WHERE i.inhparent = 'observation'::regclass AND pg_table_is_visible(c.oid)
+  AND bounds[1]::date <= $2 AND bounds[2]::date > $1
+ORDER BY first
+
 -- name: create_differing
 -- Rows whose key stands with another value, beside what was read there. One metric at a time; the table dies with the
--- transaction.
+-- transaction. For the rest of it, rows are taken one by one, in their order, through the key's index: it is the order in
+-- which every writer takes its locks, and a plan does not turn into a scan of all partitions.
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off;
+SET LOCAL enable_material = off;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
 DROP TABLE IF EXISTS pg_temp.differing;
 CREATE TEMP TABLE differing (
     metric_id       int2 NOT NULL,
@@ -37,68 +44,63 @@ CREATE TEMP TABLE differing (
 -- tells, and SQL looks again. The key is joined column by column and nothing of it is given as a constant: on a table
 -- without statistics a constant makes the planner believe in a handful of rows, and it scans them for each staged row.
 UPDATE observation o
-SET value = d.value, origin_id = d.origin_id, observed_at = $1, run_id = $2
+SET value = d.value, origin_id = d.origin_id, observed_at = greatest($1, d.old_observed_at), run_id = $2
 FROM differing d
 WHERE o.metric_id = d.metric_id AND o.entity_id = d.entity_id AND o.day = d.day
   AND o.value = d.old_value AND o.origin_id = d.old_origin_id
   AND o.observed_at = d.old_observed_at AND o.run_id = d.old_run_id
   AND o.day BETWEEN $3 AND $4
 
--- name: create_incoming
--- Rows that cannot be decided from a read alone wait here; the table dies with the transaction.
-CREATE TEMP TABLE incoming (
-    metric_id   int2 NOT NULL,
-    entity_id   int4 NOT NULL,
-    day         date NOT NULL,
-    value       float8 NOT NULL,
-    origin_id   int2 NOT NULL,
-    precedence  int2 NOT NULL
-) ON COMMIT DROP
-
--- name: insert_incoming
--- Keys that nobody has. Where another transaction is just inserting one, this waits for it and leaves it alone.
-INSERT INTO observation (metric_id, entity_id, day, value, origin_id, observed_at, run_id)
-SELECT metric_id, entity_id, day, value, origin_id, $1, $2 FROM incoming
-ORDER BY metric_id, entity_id, day
-ON CONFLICT (metric_id, entity_id, day) DO NOTHING
-
--- name: create_replaced
-DROP TABLE IF EXISTS pg_temp.replaced;
-CREATE TEMP TABLE replaced ON COMMIT DROP AS
-SELECT o.* FROM observation o LIMIT 0
-
--- name: lock_replaced
--- Every key exists by now. Lock, in key order, the rows whose value differs and whose origin does not go first;
--- a row that changed while this waited is judged by its newest value.
-INSERT INTO replaced
-SELECT o.* FROM incoming i
-JOIN observation o ON o.metric_id = i.metric_id AND o.entity_id = i.entity_id AND o.day = i.day
-WHERE o.value <> i.value AND o.day BETWEEN $3 AND $4
-  AND i.precedence <= ($2::int2[])[array_position($1::int2[], o.origin_id)]
-ORDER BY o.metric_id, o.entity_id, o.day
-FOR UPDATE OF o
-
--- name: keep_replaced
--- A value that comes, goes and comes again within one moment is kept once.
-INSERT INTO observation_revision
-SELECT r.*, $1, $2 FROM replaced r
-ON CONFLICT DO NOTHING
-
--- name: update_standing
-UPDATE observation o
-SET value = i.value, origin_id = i.origin_id, observed_at = $1, run_id = $2
-FROM (SELECT i.* FROM incoming i JOIN replaced r USING (metric_id, entity_id, day)) i
-WHERE o.metric_id = i.metric_id AND o.entity_id = i.entity_id AND o.day = i.day AND o.day BETWEEN $3 AND $4
-
--- name: index_replaced
-CREATE INDEX ON replaced (metric_id, entity_id, day)
-
--- name: count_equal
--- Of the staged rows: how many state what stands now, and how many differ from an origin that goes first.
-SELECT count(*) FILTER (WHERE o.value = i.value) AS equal, count(*) FILTER (WHERE o.value <> i.value) AS outranked
+-- name: decide
+-- A few rows, in key order and one per key, against what stands, in one statement: keys that nobody has are inserted;
+-- rows whose value differs and whose origin does not go first are locked, kept as revisions and replaced. Every key is
+-- looked up by itself (LATERAL with LIMIT leaves a planner without statistics nothing to choose), in key order, which
+-- is the order in which every writer takes its locks. Where another transaction takes a key or changes a row meanwhile,
+-- that row falls out and the counts fall short: then the statement must run again, with a new snapshot. ON CONFLICT DO
+-- UPDATE always meets the row that was locked. A value that comes, goes and comes again within one moment is kept once.
+-- The last count is of open gaps at these keys.
+WITH incoming AS MATERIALIZED (
+    SELECT i.*, o.value AS old_value, i.precedence > ($12::int2[])[array_position($11::int2[], o.origin_id)] AS outranked
+    FROM unnest($1::int2[], $2::int4[], $3::date[], $4::float8[], $5::int2[], $6::int2[])
+         WITH ORDINALITY AS i (metric_id, entity_id, day, value, origin_id, precedence, place)
+    LEFT JOIN LATERAL (
+        SELECT o.value, o.origin_id FROM observation o
+        WHERE o.metric_id = i.metric_id AND o.entity_id = i.entity_id AND o.day = i.day AND o.day BETWEEN $9 AND $10
+        LIMIT 1
+    ) o ON true
+), inserted AS (
+    INSERT INTO observation (metric_id, entity_id, day, value, origin_id, observed_at, run_id)
+    SELECT metric_id, entity_id, day, value, origin_id, $7::timestamptz, $8::int8 FROM incoming
+    WHERE old_value IS NULL ORDER BY place
+    ON CONFLICT (metric_id, entity_id, day) DO NOTHING
+    RETURNING 1
+), locked AS MATERIALIZED (
+    SELECT o.*, i.value AS new_value, i.origin_id AS new_origin_id, greatest($7, o.observed_at) AS moment
+    FROM (SELECT * FROM incoming WHERE old_value <> value AND NOT outranked ORDER BY place) i
+    CROSS JOIN LATERAL (
+        SELECT o.* FROM observation o
+        WHERE o.metric_id = i.metric_id AND o.entity_id = i.entity_id AND o.day = i.day AND o.day BETWEEN $9 AND $10
+          AND o.value <> i.value AND i.precedence <= ($12::int2[])[array_position($11::int2[], o.origin_id)]
+        LIMIT 1 FOR UPDATE
+    ) o
+), kept AS (
+    INSERT INTO observation_revision
+    SELECT metric_id, entity_id, day, value, origin_id, observed_at, run_id, moment, $8::int8 FROM locked
+    ON CONFLICT DO NOTHING
+), replaced AS (
+    INSERT INTO observation (metric_id, entity_id, day, value, origin_id, observed_at, run_id)
+    SELECT metric_id, entity_id, day, new_value, new_origin_id, moment, $8::int8 FROM locked
+    ON CONFLICT (metric_id, entity_id, day) DO UPDATE
+    SET value = excluded.value, origin_id = excluded.origin_id, observed_at = excluded.observed_at,
+        run_id = excluded.run_id
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM inserted) AS new, (SELECT count(*) FROM replaced) AS changed,
+       count(*) FILTER (WHERE old_value = value) AS equal,
+       count(*) FILTER (WHERE old_value <> value AND outranked) AS outranked,
+       count((SELECT 1 FROM gap g WHERE g.metric_id = i.metric_id AND g.entity_id = i.entity_id AND g.day = i.day
+                AND g.healed_at IS NULL)) AS open
 FROM incoming i
-JOIN observation o ON o.metric_id = i.metric_id AND o.entity_id = i.entity_id AND o.day = i.day
-WHERE o.day BETWEEN $1 AND $2
 
 -- name: read_open_keys
 SELECT entity_id, day FROM gap
@@ -113,23 +115,27 @@ WITH healed AS (
     ORDER BY g.entity_id, g.day
     FOR UPDATE OF g
 )
-UPDATE gap g SET healed_at = $4
+UPDATE gap g SET healed_at = $4, healed_run = $5
 FROM healed h WHERE g.metric_id = h.metric_id AND g.entity_id = h.entity_id AND g.day = h.day
 
 -- name: write_gaps
 -- A key that has a value is no gap, whoever says so. One more report of a gap is one more attempt, but for one of which
 -- nobody was asked (astrid.pipeline.plan.NOT_ASKED): it takes no try's place, for by its tries a plan knows who waits.
-INSERT INTO gap (metric_id, entity_id, day, reason, attempts, retry, first_seen_at, last_seen_at)
-SELECT p.metric_id, p.entity_id, p.day, p.reason, (NOT starts_with(p.reason, 'not asked'))::int, p.retry, $6, $6
+-- The first and the last day ($8, $9) keep the plan to the partitions in question.
+INSERT INTO gap (metric_id, entity_id, day, reason, attempts, retry, first_seen_at, last_seen_at, run_id)
+SELECT p.metric_id, p.entity_id, p.day, p.reason, (NOT starts_with(p.reason, 'not asked'))::int, p.retry, $6, $6, $7
 FROM unnest($1::int2[], $2::int4[], $3::date[], $4::text[], $5::bool[]) AS p (metric_id, entity_id, day, reason, retry)
 WHERE NOT EXISTS (SELECT FROM observation o
-                  WHERE o.metric_id = p.metric_id AND o.entity_id = p.entity_id AND o.day = p.day)
+                  WHERE o.metric_id = p.metric_id AND o.entity_id = p.entity_id AND o.day = p.day
+                    AND o.day BETWEEN $8 AND $9)
 ORDER BY p.metric_id, p.entity_id, p.day
 ON CONFLICT (metric_id, entity_id, day) DO UPDATE
-SET attempts = gap.attempts + excluded.attempts, healed_at = NULL,
+SET attempts = gap.attempts + excluded.attempts, healed_at = NULL, healed_run = NULL,
     reason = CASE WHEN excluded.attempts = 0 AND NOT starts_with(gap.reason, 'not asked')
                   THEN gap.reason ELSE excluded.reason END,
     retry = CASE WHEN excluded.attempts = 0 AND NOT starts_with(gap.reason, 'not asked')
                  THEN gap.retry ELSE excluded.retry END,
     last_seen_at = CASE WHEN excluded.attempts = 0 AND NOT starts_with(gap.reason, 'not asked')
-                        THEN gap.last_seen_at ELSE excluded.last_seen_at END
+                        THEN gap.last_seen_at ELSE excluded.last_seen_at END,
+    run_id = CASE WHEN excluded.attempts = 0 AND NOT starts_with(gap.reason, 'not asked')
+                  THEN gap.run_id ELSE excluded.run_id END

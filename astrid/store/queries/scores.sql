@@ -77,3 +77,13 @@ ORDER BY g.entity_id, g.metric_id
 
 -- name: count_changes
 SELECT kind, count(*) AS count FROM given_change GROUP BY kind
+
+-- name: read_last_publication
+SELECT max(published_at) FROM publication WHERE method_version = $1 AND day = $2
+
+-- name: record_publication
+-- Twice within one moment: what stands after the second is what was published.
+INSERT INTO publication (method_version, day, published_at, run_id, known_at, scores)
+SELECT $1, $2, $3, $4, $5, count(*) FROM score WHERE method_version = $1 AND day = $2
+ON CONFLICT (method_version, day, published_at) DO UPDATE
+SET run_id = excluded.run_id, known_at = excluded.known_at, scores = excluded.scores
