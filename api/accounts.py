@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,6 @@ from astrid.pipeline.tries import NextTry, Outlook, find_next_try
 from astrid.sources import SOURCES
 from astrid.store import GapEntry, ProjectRow
 from astrid.timeline import night_of
-
-T = TypeVar("T")
 
 KEEP_S: Final = 60.0
 """How long a reading of many entities serves before it is read anew."""
@@ -276,7 +274,7 @@ async def read_tallies(state: State, scope: Scope) -> list[Tally]:
                 tallies.append(Tally(cells.metric, *(part.sum(axis=1, dtype=np.int64) for part in counted)))
         return [t for t in tallies if t.expected.any() or t.beyond.any()]
 
-    return await _keep(state, ("tallies", scope.key), scope, read)
+    return await state.keep_past(("tallies", scope.key), scope.as_of, read, KEEP_S)
 
 
 async def read_listing(state: State, scope: Scope, wanted: GapState, directory: Directory) -> Listing:
@@ -316,13 +314,7 @@ async def read_listing(state: State, scope: Scope, wanted: GapState, directory: 
         order = np.lexsort((rows[:, 2], by_slug[rows[:, 1]], -rows[:, 0]))
         return Listing(rows[order].astype(np.int32), expected, observed)
 
-    return await _keep(state, ("listing", scope.key, wanted), scope, read)
-
-
-async def _keep(state: State, key: Hashable, scope: Scope, read: Callable[[], Awaitable[T]]) -> T:
-    if scope.as_of is not None:
-        return await state.keep_past(key, scope.as_of, read)
-    return await state.keep(key, KEEP_S, read)
+    return await state.keep_past(("listing", scope.key, wanted), scope.as_of, read, KEEP_S)
 
 
 async def read_outlook_of(state: State, scope: Scope, keys: Collection[Key]) -> Outlook:

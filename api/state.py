@@ -146,14 +146,16 @@ class State:
             self._settled = moment
         return True
 
-    async def keep_past(self, key: Hashable, as_of: datetime | None, read: Callable[[], Awaitable[T]]) -> T:
+    async def keep_past(
+        self, key: Hashable, as_of: datetime | None, read: Callable[[], Awaitable[T]], keep_s: float = KEEP_S
+    ) -> T:
         """Keep a reading as of a moment (None: of now) as ``keep`` does, but for one that may not be final yet."""
         if as_of is None:
-            return await self.keep(key, KEEP_S, read)
+            return await self.keep(key, keep_s, read)
         if not await self.is_settled(as_of):
             return await read()
         found = self._kept_past.get((key, as_of))
-        if found is None or self._clock() - found[0] >= KEEP_S:
+        if found is None or self._clock() - found[0] >= keep_s:
             found = (self._clock(), await read())
             self._kept_past.pop((key, as_of), None)
             self._kept_past[key, as_of] = found

@@ -7,7 +7,7 @@ timestamps microseconds since 2000-01-01.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -31,6 +31,8 @@ _WIRE: Final[Mapping[Kind, str]] = {
 _EPOCH_DAY: Final = np.datetime64("2000-01-01", "D")
 _EPOCH_US: Final = np.datetime64("2000-01-01", "us")
 _CHUNK_ROWS: Final = 16_384
+_PART_BYTES: Final = 1 << 20
+"""So much of a stream is turned into arrays at a time, while the server sends on: little enough for the caches."""
 
 
 class Layout:
@@ -89,24 +91,78 @@ def encode(
 
 
 def decode(layout: Layout, data: bytes | bytearray) -> dict[str, Array]:
-    """Turn a whole stream into native arrays, one per column.
+    """Turn a whole stream into native arrays, one per column; see :class:`Decoder`."""
+    decoder = Decoder(layout)
+    return join(layout, [*decoder.feed(data), decoder.finish()])
+
+
+class Decoder:
+    """Turns a stream into native arrays while it comes in: in parts of whole rows, one array per column.
 
     ``date`` becomes datetime64[D], ``timestamptz`` datetime64[us], ``bool`` bool. NULL becomes NaN in a float8
-    column and NaT in a date or timestamp column.
-
-    Raises
-    ------
-    ValueError
-        If the stream is cut off or of another layout, or if a column of another kind holds NULL.
+    column and NaT in a date or timestamp column. From the first NULL on, rows are of different lengths and wait for
+    the end.
     """
-    if bytes(data[: len(_HEADER)]) != _HEADER or bytes(data[-2:]) != _TRAILER:
-        raise ValueError("not a whole binary COPY stream")
-    body = memoryview(data)[len(_HEADER) : -len(_TRAILER)]
-    if len(body) % layout.dtype.itemsize == 0:
-        table = np.frombuffer(body, layout.dtype)
-        if _is_dense(layout, table):
-            return {name: _from_wire(kind, table[name], None) for name, kind in layout.kinds.items()}
-    return _decode_sparse(layout, np.frombuffer(body, np.uint8))
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._raw = bytearray()
+        self._has_begun = False
+        self._has_nulls = False
+
+    def feed(self, data: bytes | bytearray) -> Iterator[dict[str, Array]]:
+        """Take some bytes more and yield a part where there are enough."""
+        self._raw += data
+        if len(self._raw) >= _PART_BYTES + len(_HEADER) and not self._has_nulls:
+            self._begin()
+            part = self._take(len(self._raw) // self._layout.dtype.itemsize)
+            if part is None:
+                self._has_nulls = True
+            else:
+                yield part
+
+    def finish(self) -> dict[str, Array]:
+        """Return what is left once the stream has ended.
+
+        Raises
+        ------
+        ValueError
+            If the stream is cut off or of another layout, or if a column of another kind than above holds NULL.
+        """
+        self._begin()
+        if self._raw[-2:] != _TRAILER:
+            raise ValueError("not a whole binary COPY stream")
+        del self._raw[-2:]
+        if len(self._raw) % self._layout.dtype.itemsize == 0:
+            part = self._take(len(self._raw) // self._layout.dtype.itemsize)
+            if part is not None:
+                return part
+        return _decode_sparse(self._layout, np.frombuffer(self._raw, np.uint8))
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            if self._raw[: len(_HEADER)] != _HEADER:
+                raise ValueError("not a whole binary COPY stream")
+            del self._raw[: len(_HEADER)]
+            self._has_begun = True
+
+    def _take(self, rows: int) -> dict[str, Array] | None:
+        """Take so many rows without NULL from the front, or nothing where one of them is of another length."""
+        table = np.frombuffer(self._raw, self._layout.dtype, rows)
+        if not _is_dense(self._layout, table):
+            return None
+        part = {name: _from_wire(kind, table[name], None) for name, kind in self._layout.kinds.items()}
+        size = table.nbytes
+        del table  # nobody may look at the bytes while they go
+        del self._raw[:size]
+        return part
+
+
+def join(layout: Layout, parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Return parts one after the other as one."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {name: np.concatenate([part[name] for part in parts]) for name in layout.names}
 
 
 def _is_dense(layout: Layout, table: Array) -> bool:

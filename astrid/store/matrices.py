@@ -13,7 +13,7 @@ from astrid.store.canaries import AT_NEED, COUNTS, OUT, KeptOut
 from astrid.store.copy import Array, Layout
 from astrid.store.pool import Connection
 from astrid.store.queries import load_queries
-from astrid.store.transfer import select_columns
+from astrid.store.transfer import feed_columns, select_columns
 from astrid.store.vintages import require_aware
 
 _SQL: Final = load_queries("reads")
@@ -48,21 +48,26 @@ async def read_matrix(
     if not count:
         return matrix
     await connection.execute(_SETTINGS)
-    wanted = (metric_id, entity_ids.tolist(), first, last)
-    if kept_out or without:
-        found = await _select_counting(connection, wanted, kept_out or KeptOut(), list(without), as_of)
-    else:
-        found = await _select(connection, _CELLS, _SQL, "read_matrix", *wanted, as_of=as_of)
     lowest = int(entity_ids.min())
     column = np.zeros(int(entity_ids.max()) - lowest + 1, np.int64)
     column[entity_ids - lowest] = np.arange(count)
     # Entity by entity the writes jump a row of the matrix each; in (N, T) they run on, and one transposed copy follows.
     by_entity = np.full(count * days, np.nan, np.float32)
-    at = column[found["entity_id"] - lowest]
-    at *= days
-    at += found["day"]
-    at -= (first - _EPOCH).days
-    by_entity[at] = found["value"]
+
+    def place(found: Mapping[str, Array]) -> None:
+        at = column[found["entity_id"] - lowest]
+        at *= days
+        at += found["day"]
+        at -= (first - _EPOCH).days
+        by_entity[at] = found["value"]
+
+    wanted = (metric_id, entity_ids.tolist(), first, last)
+    if kept_out or without:
+        place(await _select_counting(connection, wanted, kept_out or KeptOut(), list(without), as_of))
+    elif as_of is None:
+        await feed_columns(connection, _CELLS, place, _SQL["read_matrix"], *wanted)
+    else:
+        await feed_columns(connection, _CELLS, place, _SQL["read_matrix_as_of"], *wanted, require_aware(as_of))
     matrix[...] = by_entity.reshape(count, days).T
     return matrix
 

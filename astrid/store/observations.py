@@ -64,6 +64,8 @@ _SLICE: Final = 2_000
 _SPARSE: Final = 16
 """A write that states fewer than one in this many cells of its rectangle is decided by SQL, not by reading it all."""
 
+_TURNS: Final = 3
+"""So often rows are compared and COPYed before SQL must decide those that meet other writers every time."""
 _PER_PARTITION: Final = 10_000
 """So many rows of each partition that they are spread over are worth a COPY of their own."""
 
@@ -153,12 +155,16 @@ async def write_observations(connection: Connection, found: Observations, run_id
     for rows, doubled in _by_metric(found, good):
         counts += WriteCounts(doubled=doubled)
         rest = rows
-        if len(rows) > _FEW and (rectangle := _Rectangle.around(rows)).cells <= _SPARSE * len(rows):
+        # Rows that met another writer's are compared once more: then what it wrote is seen.
+        for turn in range(_TURNS):
+            if len(rest) <= _FEW or (rectangle := _Rectangle.around(rest)).cells > _SPARSE * len(rest):
+                break
             if not many:
                 await connection.execute(_SQL["plan_settings"])
-            part, rest = await _write_many(connection, rows, rectangle, run_id, now)
+            if not turn:
+                many.append(rows)
+            part, rest = await _write_many(connection, rest, rectangle, run_id, now)
             counts += part
-            many.append(rows)
         if len(rest):
             few.append(rest)
     if few:

@@ -9,11 +9,12 @@ from typing import Final, assert_never
 
 import orjson
 
-from astrid.errors import Malformed, StoreError
+from astrid.errors import Malformed, StoreError, StoreRefused
 from astrid.models import Batch, DeadLetter, Done, Split
 from astrid.store.pool import Connection
 from astrid.store.queries import load_queries
 from astrid.store.rows import Begun, CostRow, OpenRun, Progress, RunRow
+from astrid.store.transfer import affected
 from astrid.store.vintages import fetch_as_of
 from astrid.wire import decode_batch, encode_batch
 
@@ -80,7 +81,9 @@ async def plan_batches(connection: Connection, run_id: int, batches: Sequence[Ba
     entered = [by_id[row["batch_id"]] for row in rows]
     if entered:
         requests, points = sum(b.requests for b in entered), sum(b.points for b in entered)
-        await connection.execute(_SQL["grow_plan"], run_id, requests, points)
+        if not affected(await connection.execute(_SQL["grow_plan"], run_id, requests, points)):
+            # What it would bring could be traced to nothing.
+            raise StoreRefused(f"run {run_id} is not in this database: its batches are another one's, plan them anew")
     return len(entered)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from astrid.store.copy import Array, Layout, decode, encode
+from astrid.store.copy import Array, Decoder, Layout, encode, join
 from astrid.store.literals import inline
 from astrid.store.pool import Connection
 
@@ -33,13 +33,23 @@ async def copy_rows(
 
 async def select_columns(connection: Connection, layout: Layout, query: str, *arguments: Any) -> dict[str, Array]:
     """Return the answer of a query, whose columns are those of the layout in order; ``arguments`` as for ``inline``."""
-    raw = bytearray()
+    parts: list[dict[str, Array]] = []
+    await feed_columns(connection, layout, parts.append, query, *arguments)
+    return join(layout, parts)
 
-    async def append(data: bytes) -> None:
-        raw.extend(data)
 
-    await connection.copy_from_query(inline(query, *arguments), output=append, format="binary")
-    return decode(layout, raw)
+async def feed_columns(
+    connection: Connection, layout: Layout, sink: Callable[[dict[str, Array]], None], query: str, *arguments: Any
+) -> None:
+    """Hand over the answer of a query in parts, while the server still sends; otherwise as :func:`select_columns`."""
+    decoder = Decoder(layout)
+
+    async def feed(data: bytes) -> None:
+        for part in decoder.feed(data):
+            sink(part)
+
+    await connection.copy_from_query(inline(query, *arguments), output=feed, format="binary")
+    sink(decoder.finish())
 
 
 def moment(now: datetime) -> np.datetime64:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from astrid.errors import StoreError
+from astrid.errors import StoreError, StoreRefused
 from astrid.models import Batch, DeadLetter, Done, Entity, Gap, Identity, Observations, Split
 from astrid.store import CommitCounts, Progress, Store, WriteCounts
 from tests.store.conftest import NOW
@@ -92,9 +92,21 @@ async def test_a_dead_batch_leaves_gaps_and_may_come_back(store: Store, connecti
 
 
 async def test_a_batch_nobody_planned_is_entered(store: Store, ids: dict[str, int]) -> None:
-    batch = Batch("pypi", "recent", DAY, DAY, DAY, (Entity(ids["a"], "a", "a"),))
+    run_id = await store.start_run("nightly", DAY, "0.1.0", "1.0", NOW)
+    batch = Batch("pypi", "recent", DAY, DAY, DAY, (Entity(ids["a"], "a", "a"),), run_id=run_id)
     await store.commit_batch(batch, found(ids), NOW)
-    assert await store.progress(0) == [Progress("pypi", "done", 1, 4)]
+    assert await store.progress(run_id) == [Progress("pypi", "done", 1, 4)]
+
+
+async def test_a_batch_of_a_run_that_is_not_here_writes_nothing(store: Store, ids: dict[str, int]) -> None:
+    """What it brought could be traced to nothing, or to another run of the same number."""
+    before = await store.digest()
+    batch = Batch("pypi", "recent", DAY, DAY, DAY, (Entity(ids["a"], "a", "a"),), run_id=4711)
+    for outcome in (found(ids), DeadLetter("gone")):
+        with pytest.raises(StoreRefused, match="run 4711 is not in this database"):
+            await store.commit_batch(batch, outcome, NOW)
+    assert await store.digest() == before
+    assert await store.progress(4711) == []
 
 
 async def test_a_batch_that_fails_leaves_nothing(store: Store, ids: dict[str, int]) -> None:

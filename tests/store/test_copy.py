@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astrid.store import Store, pool
-from astrid.store.copy import Layout, decode, encode
-from astrid.store.transfer import copy_rows, select_columns
+from astrid.store import copy as codec
+from astrid.store.copy import Decoder, Layout, decode, encode, join
+from astrid.store.transfer import copy_rows, feed_columns, select_columns
 
 ALL = Layout(a="int2", b="int4", c="int8", d="float8", e="date", f="timestamptz", g="bool", h="float8", i="bytes16")
 SPARSE = Layout(a="int4", x="float8", y="float8")
@@ -95,6 +96,34 @@ def test_many_chunks_and_scalars() -> None:
     assert np.isnan(found["y"]).sum() == len(range(0, count, 7))
 
 
+@given(st.data())
+def test_a_stream_may_come_in_any_pieces(data: st.DataObject) -> None:
+    """Parts follow each other as rows do, wherever the stream is torn, and from whichever row on there are NULLs."""
+    count = data.draw(st.integers(0, 60))
+    null_from = data.draw(st.integers(0, 80))
+    x = np.where(np.arange(count) < null_from, np.arange(count) / 3, np.nan)
+    columns = {"a": np.arange(count, dtype=np.int32), "x": x, "y": np.full(count, -1.0)}
+    stream = b"".join(encode(SPARSE, columns, count))
+    tears = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_PART_BYTES", data.draw(st.sampled_from([1, 19, 21, 60, 200])))
+        decoder = Decoder(SPARSE)
+        pieces = zip([0, *tears], [*tears, len(stream)], strict=True)
+        parts = [part for start, stop in pieces for part in decoder.feed(stream[start:stop])]
+        found = join(SPARSE, [*parts, decoder.finish()])
+    for name, values in columns.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def test_rows_at_some_places() -> None:
+    columns = {"a": np.arange(50_000, dtype=np.int32), "x": np.where(np.arange(50_000) % 9, 1.5, np.nan), "y": 2.0}
+    which = np.random.default_rng(1).permutation(50_000)[:40_000]
+    found = decode(SPARSE, b"".join(encode(SPARSE, columns, len(which), which)))
+    np.testing.assert_array_equal(found["a"], which)
+    np.testing.assert_array_equal(found["x"], columns["x"][which])
+    np.testing.assert_array_equal(found["y"], np.full(len(which), 2.0))
+
+
 @pytest.mark.parametrize("cut", [3, 19, 25, 40])
 def test_a_stream_that_is_cut_off_is_refused(cut: int) -> None:
     whole = b"".join(encode(SPARSE, {"a": np.arange(4, dtype=np.int32), "x": 1.0, "y": 2.0}, 4))
@@ -115,6 +144,20 @@ def test_null_where_no_array_can_hold_it_is_refused() -> None:
     stream = b"".join(encode(nullable, {"a": np.array([1.0, np.nan])}, 2))
     with pytest.raises(ValueError, match="int8 holds NULL"):
         decode(Layout(a="int8"), stream)
+
+
+async def test_an_answer_comes_in_parts(connection: Any) -> None:
+    parts: list[dict[str, Any]] = []
+    query = "SELECT n, n / 2.0::float8, CASE WHEN n > $2 THEN NULL ELSE 1.0::float8 END FROM generate_series(1, $1) n"
+    for last in (100_000, 90_000):
+        parts.clear()
+        async with connection.transaction():
+            await feed_columns(connection, SPARSE, parts.append, query, 100_000, last)
+        found = join(SPARSE, parts)
+        assert len(parts) > 2
+        np.testing.assert_array_equal(found["a"], np.arange(1, 100_001))
+        np.testing.assert_array_equal(found["x"], np.arange(1, 100_001) / 2)
+        assert np.isnan(found["y"]).sum() == 100_000 - last
 
 
 async def test_the_server_reads_and_writes_the_same(store: Store, connection: Any) -> None:

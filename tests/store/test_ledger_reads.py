@@ -12,6 +12,7 @@ import pytest
 
 from astrid.catalog import METRIC_BY_NAME, METRICS
 from astrid.models import Batch, Done, Entity, Gap, Observations
+from astrid.pipeline.trace import trace_value
 from astrid.sources.source import days_between
 from astrid.store import Store
 from astrid.store.queries import load_queries
@@ -241,3 +242,25 @@ async def test_no_read_scans_all_observations(store: Store, connection: Any, ser
 async def test_a_run_that_is_not_there(store: Store, entities: int) -> None:
     assert await store.ledger.read_runs_by_id([77] * entities) == {}
     assert await store.ledger.read_runs(None, None, None, 5, 0) == ([], 0)
+
+
+async def test_a_batch_that_came_once_more_is_found_all_the_same(store: Store, ids: Mapping[str, int]) -> None:
+    """A second delivery moves the batch's time; then all that asked for the value and ended well are named."""
+    a = ids["a"]
+    whom = (Entity(a, "a", "R_a", ("o/a",)),)
+    run_id = await store.start_run("nightly", DAY, "0.9", "1.0.0", NOW)
+    one = Batch("npm", "bulk", DAY, DAY - timedelta(days=3), DAY, whom, run_id=run_id)
+    other = Batch("npm", "bulk", DAY, DAY - timedelta(days=9), DAY, whom, run_id=run_id)
+    found = Observations.from_rows([(a, METRIC_BY_NAME["npm_downloads"].metric_id, DAY, 5.0, 7)])
+    await store.plan_batches(run_id, [one, other], NOW)
+    await store.commit_batch(one, Done(found, 1), NOW)
+    trace = await trace_value(store, METRIC_BY_NAME["npm_downloads"], a, DAY)
+    assert [b.batch_id for b in trace.values[0].batches] == [one.batch_id], "the other has not ended"
+    await store.commit_batch(other, Done(Observations.from_rows([]), 1), NOW + timedelta(minutes=1))
+    trace = await trace_value(store, METRIC_BY_NAME["npm_downloads"], a, DAY)
+    assert [b.batch_id for b in trace.values[0].batches] == [one.batch_id], "it ended when the value was written"
+    assert (await store.commit_batch(one, Done(found, 1), LATER)).already
+    trace = await trace_value(store, METRIC_BY_NAME["npm_downloads"], a, DAY)
+    assert {b.batch_id for b in trace.values[0].batches} == {one.batch_id, other.batch_id}
+    assert trace.values[0].run is not None
+    assert trace.values[0].run.run_id == run_id

@@ -52,6 +52,16 @@ async def test_the_origin_that_goes_first_stands(way: str, store: Store, connect
     assert [(r[1], r[3], r[4]) for r in await revisions(connection)] == [(b, 5.0, ARCHIVE)]
 
 
+async def test_a_value_that_comes_and_goes_within_one_moment_is_kept_once(
+    way: str, store: Store, connection: Any, ids: dict[str, int]
+) -> None:
+    for n in range(6):
+        counts = await store.write_observations(rows((ids["a"], STARS, DAY, float(n % 2), GRAPHQL)), n, NOW)
+        assert counts == (WriteCounts(changed=1) if n else WriteCounts(new=1))
+    assert [r[3:7] for r in await content(connection)] == [(1.0, GRAPHQL, NOW, 5)]
+    assert [(r[3], r[5], r[7]) for r in await revisions(connection)] == [(0.0, NOW, NOW), (1.0, NOW, NOW)]
+
+
 REFUSED: dict[str, Row] = {
     "not a number": (1, STARS, DAY, float("nan"), GRAPHQL),
     "infinite": (1, STARS, DAY, float("inf"), GRAPHQL),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from astrid.errors import StoreError
+from astrid.errors import StoreError, StoreRefused
 from astrid.models import Batch, DeadLetter, Done, Entity, Observations, Split
 from astrid.pipeline.crawl import split
 from astrid.store import Begun, Store
@@ -119,11 +119,18 @@ class TestHearingOfBatches:
         await store.commit_batch(own[1], Split(split(own[1]), "x"), NOW)
         assert (await store.begin_batch(own[1], 60.0, NOW)).state == "split"
 
-    async def test_a_batch_that_the_database_does_not_know_is_entered(self, store: Store) -> None:
-        """A message may outlive the database that it was planned in."""
-        (stranger,) = batches(4711, 1)
+    async def test_a_batch_that_its_run_does_not_know_is_entered(self, store: Store) -> None:
+        run_id, _ = await opened(store)
+        (stranger,) = batches(run_id, 1)
         assert await store.begin_batch(stranger, 60.0, NOW, suspect=True) == Begun("planned", 1)
-        assert await store.open_batches(4711) == [stranger]
+        assert await store.open_batches(run_id) == [stranger]
+
+    async def test_a_batch_of_a_run_that_is_not_here_is_refused(self, store: Store) -> None:
+        """A message may outlive the database that it was planned in: what it brought could be traced to nothing."""
+        (stranger,) = batches(4711, 1)
+        with pytest.raises(StoreRefused, match="run 4711 is not in this database"):
+            await store.begin_batch(stranger, 60.0, NOW)
+        assert await store.open_batches(4711) == []
 
     async def test_what_is_overdue_is_claimed_by_one(self, store: Store, connection: Any) -> None:
         run_id, _ = await opened(store)

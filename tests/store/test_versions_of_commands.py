@@ -21,7 +21,7 @@ from astrid.store import open_store
 from tests.store.conftest import NOW
 
 ROOT = Path(__file__).resolve().parents[2]
-REFUSING = ("coverage", "digest", "export", "nightly", "plan", "produce", "score", "serve", "trace", "work")
+REFUSING = ("backfill", "coverage", "digest", "export", "nightly", "plan", "produce", "score", "serve", "trace", "work")
 OTHERS = {
     "demo": "has a database of its own",
     "import": "brings its own schema",
@@ -66,7 +66,11 @@ async def test_every_command_refuses(embedded_url: str, tmp_path: Path) -> None:
     connection = await asyncpg.connect(embedded_url)
     gone = await connection.fetchrow("DELETE FROM migration WHERE name LIKE '0003%' RETURNING name, sha256")
     assert gone is not None
-    arguments = {"export": [str(tmp_path / "x")], "trace": ["a", "github_stars", "2026-03-31"]}
+    arguments = {
+        "export": [str(tmp_path / "x")],
+        "trace": ["a", "github_stars", "2026-03-31"],
+        "backfill": ["--from", "2026-03-01"],
+    }
     for name in REFUSING:
         code, said, complained = await run(embedded_url, name, *arguments.get(name, ()))
         assert code == 1, (name, said, complained)

@@ -191,3 +191,27 @@ async def test_a_row_that_changes_again_and_again(
 def test_precedences_differ() -> None:
     """The cases above mean nothing if both origins are of one rank."""
     assert rank(GRAPHQL) < rank(ARCHIVE)
+
+
+async def test_bulk_rows_that_meet_are_compared_again(
+    store: Store, connection: Any, ids: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand rows that meet one of another writer are not decided one by one for that."""
+    decided: list[int] = []
+    decide = observations._decide
+
+    async def counted(bare: Any, columns: Any, run_id: int, now: datetime) -> Any:
+        decided.append(len(columns[0]))
+        return await decide(bare, columns, run_id, now)
+
+    monkeypatch.setattr(observations, "_decide", counted)
+    found = block(ids.values(), DAY, 2_500, OURS, origin=ARCHIVE)
+    other = connection.transaction()
+    await other.start()
+    await connection.execute(INSERT, STARS, ids["c"], DAY - timedelta(days=7), 6.0, ARCHIVE, NOW)
+    ours = asyncio.create_task(store.write_observations(found, 2, LATER))
+    await _until_blocked(connection)
+    await other.commit()
+    assert await ours == WriteCounts(new=len(found) - 1, changed=1)
+    assert decided == [1]
+    assert {row[3] for row in await content(connection)} == {OURS}

@@ -88,7 +88,7 @@ async def _write_tables(
     await connection.execute(SQL["settings"])
     moment = await connection.fetchval(SQL["moment"])
     migrations = {row["name"]: row["sha256"] for row in await connection.fetch(_MIGRATE["read_applied"])}
-    tables = await read_tables(connection, set(table_names()) - set(left_out))
+    tables = await read_tables(connection, set(table_names()) - set(left_out), numbered=True)
     facts = {}
     for table in sorted(tables, key=lambda t: t.name):
         written = await _write_table(connection, partial, table, file_format)

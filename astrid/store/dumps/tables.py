@@ -115,15 +115,17 @@ def table_names() -> tuple[str, ...]:
     return tuple(_OURS.findall(files("astrid.store").joinpath("schema.sql").read_text(encoding="utf-8")))
 
 
-async def read_tables(connection: Connection, names: Iterable[str]) -> list[Table]:
+async def read_tables(connection: Connection, names: Iterable[str], *, numbered: bool = False) -> list[Table]:
     """Return those of the tables ``names`` that the database has, each behind those that it refers to.
+
+    ``next_ids`` are known only if ``numbered``: to look them up locks the sequences until the transaction ends.
 
     Raises
     ------
     StoreError
         If a table has no key, or a column of a type that a dump cannot hold.
     """
-    rows = await connection.fetch(SQL["read_tables"], orjson.dumps(sorted(names)).decode())
+    rows = await connection.fetch(SQL["read_tables"], orjson.dumps(sorted(names)).decode(), numbered)
     return _parents_first([_read_table(orjson.loads(row[0])) for row in rows])
 
 

@@ -18,6 +18,7 @@ SELECT now()
 -- As JSON, each table of ours ($1, a JSON list of names) with what a dump must know of it, and the statements over it,
 -- written here because only the server knows how it quotes names. Texts are sorted by their bytes, so that a table reads
 -- the same under any collation. %1$L and %2$L of a month's statement are its first and its last day.
+-- The next number of an identity column is looked up only where $2 is true: that locks its sequence.
 WITH asked AS (
     SELECT c.oid, c.relname::text AS name, obj_description(c.oid, 'pg_class') AS comment
     FROM pg_class c
@@ -26,7 +27,7 @@ WITH asked AS (
 ), col AS (
     SELECT t.oid, a.attnum, a.attname::text AS name, y.typname::text AS type, NOT a.attnotnull AS nullable,
            a.attidentity <> '' AS is_identity, col_description(t.oid, a.attnum) AS comment,
-           CASE WHEN a.attidentity <> '' THEN (
+           CASE WHEN $2::bool AND a.attidentity <> '' THEN (
                SELECT coalesce(pg_sequence_last_value(s.seqrelid::regclass) + s.seqincrement, s.seqstart)
                FROM pg_sequence s
                WHERE s.seqrelid = pg_get_serial_sequence(quote_ident(t.name), a.attname)::regclass
@@ -47,7 +48,7 @@ WITH asked AS (
     SELECT oid, bool_or(col.name = 'day' AND type = 'date' AND NOT nullable) AS is_dated,
            json_agg(json_build_object('name', col.name, 'type', type, 'nullable', nullable, 'comment', col.comment)
                     ORDER BY attnum) AS columns,
-           json_object_agg(col.name, next_id) FILTER (WHERE is_identity) AS next_ids,
+           json_object_agg(col.name, next_id) FILTER (WHERE next_id IS NOT NULL) AS next_ids,
            json_object_agg(col.name, json_build_array(
                format('SELECT max(%I) FROM %I', col.name, asked.name),
                -- Unlike setval this goes back with the transaction.
