@@ -549,7 +549,9 @@ class TracedValue(Answer):
     superseded_by_run: int | None
     run_id: int
     run: TracedRun | None = Field(description="null = that run is not in the record")
-    batches: list[TracedBatch] = Field(description="The batch that brought it; several where it cannot be told apart")
+    batches: list[TracedBatch] = Field(
+        description="The batch that brought it; several where it cannot be told, none where its record was let go of"
+    )
 
 
 class TracedInput(Answer):
