@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -279,7 +279,7 @@ async def _targets(connection: Connection, rows: _Rows) -> list[tuple[str, Ints 
     """
     if len(rows) < _PER_PARTITION:
         return [("observation", None)]
-    partitions = await connection.fetch(_SQL["read_partitions"], *rows.span())
+    partitions = await _partitions(connection, rows)
     if len(rows) < _PER_PARTITION * len(partitions):
         return [("observation", None)]
     targets: list[tuple[str, Ints | None]] = []
@@ -290,6 +290,12 @@ async def _targets(connection: Connection, rows: _Rows) -> list[tuple[str, Ints 
         left &= ~inside
     targets.append(("observation", np.flatnonzero(left)))
     return [(table, which) for table, which in targets if which is None or len(which)]
+
+
+async def _partitions(connection: Connection, rows: _Rows) -> list[tuple[str, date, date]]:
+    """Return the partitions that days of rows lie in: name, first day, day after the last; none on TimescaleDB."""
+    found = await connection.fetch(_SQL["read_partitions"], *rows.span())
+    return [(row["name"], row["first"], row["after"]) for row in found]
 
 
 async def _replace(connection: Connection, rows: _Rows, old: dict[str, Any], run_id: int, now: datetime) -> bool:
@@ -312,13 +318,29 @@ async def _replace(connection: Connection, rows: _Rows, old: dict[str, Any], run
     columns = {**key, **kept, "superseded_at": replaced_at, "superseded_by_run": run_id}
     try:
         async with connection.transaction():
-            status = await connection.execute(inline(_SQL["replace_differing"], now, run_id, *rows.span()))
-            if affected(status) != len(rows):
+            replaced: int = await connection.fetchval(await _replacement(connection, rows, run_id, now))
+            # Days of a default partition lie in none of those; what they lack, SQL decides.
+            if replaced != len(rows):
                 raise _Moved
             await copy_rows(connection, "observation_revision", _REVISION, columns, len(rows))
     except (_Moved, asyncpg.UniqueViolationError):
         return False
     return True
+
+
+async def _replacement(connection: Connection, rows: _Rows, run_id: int, now: datetime) -> str:
+    """Return one statement that replaces the staged rows, each partition by itself, and counts what it replaced."""
+    first, last = rows.span()
+    parts = [
+        (name, max(first, begin), min(last, after - timedelta(1)))
+        for name, begin, after in await _partitions(connection, rows)
+    ] or [("observation", first, last)]
+    each = [
+        inline(_SQL["replace_differing"].replace("{table}", name), now, run_id, *days)  # the catalogue gave the name
+        for name, *days in parts
+    ]
+    updates = ", ".join(f"part_{n} AS ({statement})" for n, statement in enumerate(each))
+    return f"WITH {updates} SELECT " + " + ".join(f"(SELECT count(*) FROM part_{n})" for n in range(len(each)))
 
 
 class _Moved(Exception):
@@ -344,8 +366,7 @@ async def _decide(
 ) -> tuple[WriteCounts, bool]:
     """Run the statement until every row is decided: one that met another writer falls out, and is seen the next time.
 
-    A statement that had to wait may also pass over rows of other partitions than the one that it waited in (seen on
-    PostgreSQL 18.4). What an earlier turn inserted or replaced is equal by then.
+    What an earlier turn inserted or replaced is equal by then.
     """
     *_, day, _, origin_id = columns
     query = inline(

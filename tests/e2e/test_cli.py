@@ -157,7 +157,10 @@ def test_a_live_night_without_a_token_skips_github(environ: dict[str, str], tmp_
         before = json.loads(out)
         assert before["observation"]["rows"] > 1000
         assert run(live, "nightly")[0] == 3
-        assert json.loads(run(live, "digest", "--json")[1]) == before
+        after = json.loads(run(live, "digest", "--json")[1])
+        # What the second night, some simulated minutes later, asked again in vain may lack for another reason now.
+        assert after.pop("gap")["rows"] == before.pop("gap")["rows"]
+        assert after == before
     books = json.loads(report.read_text(encoding="utf-8"))
     assert books["convictions"] == 0
     assert books["upstreams"]["github"]["requests"] == 0

@@ -217,13 +217,14 @@ def test_a_worker_is_killed_and_the_night_is_what_it_would_have_been(house: Hous
     workers = [house.start("work", "--until-empty", "--name", name) for name in ("one", "two")]
     house.await_rows(
         "SELECT split_part(holder, '#', 1), count(*) FROM lease WHERE name LIKE 'budget%' GROUP BY 1",
-        lambda rows: len(rows) == 2 and min(n for _, n in rows) >= 3,
+        lambda rows: len(rows) == 2,
     )
-    house.await_rows("SELECT count(*) FROM batch WHERE state = 'done'", lambda rows: rows[0][0] >= 3)
+    house.await_rows("SELECT count(*) FROM batch WHERE state = 'done'", lambda rows: rows[0][0] >= 1)
     workers[0].kill()
     workers[0].communicate()
     left = house.counts()
-    assert left.get("planned", 0) > 3, f"the night was over before the kill: {left}"
+    assert left.get("planned", 0) > 0, f"the night was over before the kill: {left}"
+    assert house.ask("SELECT name FROM lease WHERE holder LIKE 'one#%'"), "what it held is left behind"
     scoring = house.start("score", "--json")
     await_end(workers[1])
     said = await_end(scoring, (0, 3))
@@ -274,7 +275,7 @@ def test_told_to_stop_a_worker_gives_back_what_it_cannot_end(house: House, undis
     assert [line for line in said.splitlines() if "asked to stop" in line] == [
         "asked to stop: what runs may end within 0 s, the rest goes back"
     ]
-    assert house.counts().get("planned", 0) > 3, "the night was over before the signal"
+    assert house.counts().get("planned", 0) > 0, "the night was over before the signal"
     assert house.ask("SELECT name FROM lease WHERE expires_at > now()") == [], "its leases are given back"
     second = house.start("work", "--until-empty", "--name", "second")
     await_end(second)

@@ -129,6 +129,7 @@ def list_queries() -> dict[tuple[str, str], str]:
         if dot and suffix == "sql":
             for name, text in load_queries(topic).items():
                 body = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+                body = body.replace('"{table}"', "observation")  # or a partition of it
                 if named.search(body):
                     found[topic, name] = body
     return found

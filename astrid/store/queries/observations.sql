@@ -3,9 +3,16 @@
 SET LOCAL jit = off
 
 -- name: read_standing
--- What stands in one rectangle of a metric, for comparison in numpy.
-SELECT entity_id, day, value, origin_id, observed_at, run_id FROM observation
-WHERE metric_id = $1 AND entity_id = ANY($2::int4[]) AND day BETWEEN $3 AND $4
+-- What stands in one rectangle of a metric, for comparison in numpy. Entity by entity ("OFFSET 0" keeps it so): on a
+-- partition that was never analysed, "entity_id = ANY" with a metric that is a constant looks like three rows, and the
+-- planner reads the whole partition for every write.
+SELECT o.entity_id, o.day, o.value, o.origin_id, o.observed_at, o.run_id
+FROM unnest($2::int4[]) AS e (entity_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM observation o
+    WHERE o.metric_id = $1 AND o.entity_id = e.entity_id AND o.day BETWEEN $3 AND $4
+    OFFSET 0
+) o
 
 -- name: read_partitions
 -- The native partitions that hold some of these days, with their first day and the day after their last.
@@ -40,60 +47,65 @@ CREATE TEMP TABLE differing (
 ) ON COMMIT DROP
 
 -- name: replace_differing
--- Replace what still stands as it was read. A row that another writer changed meanwhile is not touched: the count
--- tells, and SQL looks again. The key is joined column by column and nothing of it is given as a constant: on a table
--- without statistics a constant makes the planner believe in a handful of rows, and it scans them for each staged row.
-UPDATE observation o
+-- Replace in one table what still stands as it was read. A row that another writer changed meanwhile is not touched: the
+-- count tells, and SQL looks again. The key is joined column by column and nothing of it is given as a constant: on a
+-- table without statistics a constant makes the planner believe in a handful of rows, and it scans them for each staged
+-- row. The table is a partition where there are any: an UPDATE that waits for another writer looks at the new row once
+-- more, and PostgreSQL 18.4 then prunes the partitions of the table above by what it has freed already, which passes
+-- over rows or ends the server (a segmentation fault in perform_pruning_base_step, seen once).
+UPDATE "{table}" o
 SET value = d.value, origin_id = d.origin_id, observed_at = greatest($1, d.old_observed_at), run_id = $2
 FROM differing d
 WHERE o.metric_id = d.metric_id AND o.entity_id = d.entity_id AND o.day = d.day
   AND o.value = d.old_value AND o.origin_id = d.old_origin_id
   AND o.observed_at = d.old_observed_at AND o.run_id = d.old_run_id
-  AND o.day BETWEEN $3 AND $4
+  AND d.day BETWEEN $3 AND $4
+RETURNING 1
 
 -- name: decide
 -- A few rows, in key order and one per key, against what stands, in one statement: keys that nobody has are inserted;
--- rows whose value differs and whose origin does not go first are locked, kept as revisions and replaced. Every key is
--- looked up by itself (LATERAL with LIMIT leaves a planner without statistics nothing to choose), in key order, which
--- is the order in which every writer takes its locks. Where another transaction takes a key or changes a row meanwhile,
--- that row falls out and the counts fall short: then the statement must run again, with a new snapshot. ON CONFLICT DO
--- UPDATE always meets the row that was locked. A value that comes, goes and comes again within one moment is kept once.
--- The last count is of open gaps at these keys.
+-- rows whose value differs and whose origin does not go first replace what was read, which is kept as a revision. Every
+-- key is looked up by itself (LATERAL with LIMIT leaves a planner without statistics nothing to choose), in key order,
+-- which is the order in which every writer takes its locks. Rows are replaced by ON CONFLICT and not by an UPDATE or
+-- behind FOR UPDATE for the reason given above: it finds and locks a row by its key, and what the row holds by then
+-- decides. Where another transaction takes a key or changes a row meanwhile, that row falls out and the counts fall
+-- short: then the statement must run again, with a new snapshot. (A row that is deleted meanwhile, which nothing in
+-- Astrid does, is written and counted as changed.) A value that comes, goes and comes again within one moment is kept
+-- once. The last count is of open gaps at these keys.
 WITH incoming AS MATERIALIZED (
-    SELECT i.*, o.value AS old_value, i.precedence > ($12::int2[])[array_position($11::int2[], o.origin_id)] AS outranked
+    SELECT i.*, o.value AS old_value, o.origin_id AS old_origin_id, o.observed_at AS old_observed_at,
+           o.run_id AS old_run_id, greatest($7::timestamptz, o.observed_at) AS moment,
+           i.precedence > ($12::int2[])[array_position($11::int2[], o.origin_id)] AS outranked
     FROM unnest($1::int2[], $2::int4[], $3::date[], $4::float8[], $5::int2[], $6::int2[])
          WITH ORDINALITY AS i (metric_id, entity_id, day, value, origin_id, precedence, place)
     LEFT JOIN LATERAL (
-        SELECT o.value, o.origin_id FROM observation o
+        SELECT o.value, o.origin_id, o.observed_at, o.run_id FROM observation o
         WHERE o.metric_id = i.metric_id AND o.entity_id = i.entity_id AND o.day = i.day AND o.day BETWEEN $9 AND $10
         LIMIT 1
     ) o ON true
 ), inserted AS (
     INSERT INTO observation (metric_id, entity_id, day, value, origin_id, observed_at, run_id)
-    SELECT metric_id, entity_id, day, value, origin_id, $7::timestamptz, $8::int8 FROM incoming
+    SELECT metric_id, entity_id, day, value, origin_id, moment, $8::int8 FROM incoming
     WHERE old_value IS NULL ORDER BY place
     ON CONFLICT (metric_id, entity_id, day) DO NOTHING
     RETURNING 1
-), locked AS MATERIALIZED (
-    SELECT o.*, i.value AS new_value, i.origin_id AS new_origin_id, greatest($7, o.observed_at) AS moment
-    FROM (SELECT * FROM incoming WHERE old_value <> value AND NOT outranked ORDER BY place) i
-    CROSS JOIN LATERAL (
-        SELECT o.* FROM observation o
-        WHERE o.metric_id = i.metric_id AND o.entity_id = i.entity_id AND o.day = i.day AND o.day BETWEEN $9 AND $10
-          AND o.value <> i.value AND i.precedence <= ($12::int2[])[array_position($11::int2[], o.origin_id)]
-        LIMIT 1 FOR UPDATE
-    ) o
-), kept AS (
-    INSERT INTO observation_revision
-    SELECT metric_id, entity_id, day, value, origin_id, observed_at, run_id, moment, $8::int8 FROM locked
-    ON CONFLICT DO NOTHING
 ), replaced AS (
-    INSERT INTO observation (metric_id, entity_id, day, value, origin_id, observed_at, run_id)
-    SELECT metric_id, entity_id, day, new_value, new_origin_id, moment, $8::int8 FROM locked
+    INSERT INTO observation AS o (metric_id, entity_id, day, value, origin_id, observed_at, run_id)
+    SELECT metric_id, entity_id, day, value, origin_id, moment, $8::int8 FROM incoming
+    WHERE old_value <> value AND NOT outranked ORDER BY place
     ON CONFLICT (metric_id, entity_id, day) DO UPDATE
     SET value = excluded.value, origin_id = excluded.origin_id, observed_at = excluded.observed_at,
         run_id = excluded.run_id
-    RETURNING 1
+    WHERE (o.metric_id, o.entity_id, o.day, o.value, o.origin_id, o.observed_at, o.run_id) IN (
+        SELECT metric_id, entity_id, day, old_value, old_origin_id, old_observed_at, old_run_id FROM incoming
+        WHERE old_value IS NOT NULL)
+    RETURNING o.metric_id, o.entity_id, o.day
+), kept AS (
+    INSERT INTO observation_revision
+    SELECT i.metric_id, i.entity_id, i.day, i.old_value, i.old_origin_id, i.old_observed_at, i.old_run_id, i.moment,
+           $8::int8
+    FROM replaced r JOIN incoming i ON (i.metric_id, i.entity_id, i.day) = (r.metric_id, r.entity_id, r.day)
+    ON CONFLICT DO NOTHING
 )
 SELECT (SELECT count(*) FROM inserted) AS new, (SELECT count(*) FROM replaced) AS changed,
        count(*) FILTER (WHERE old_value = value) AS equal,
