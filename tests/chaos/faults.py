@@ -11,6 +11,7 @@ from typing import Any
 import aio_pika
 
 from astrid.broker.rabbitmq import open_rabbitmq
+from astrid.broker.rabbitmq.link import SETTLE_S
 from astrid.wire import decode_batch, encode_batch
 from tests.chaos.lines import Trap
 from tests.chaos.night import Trial, until
@@ -53,8 +54,13 @@ async def kill_scorer(trial: Trial, how: How) -> None:
 
 
 async def kill_broker(trial: Trial, how: How) -> None:
-    """Kill -9 the broker; it comes again with its data."""
+    """Kill -9 the broker; it comes again with its data.
+
+    Not in the second after a queue was made: RabbitMQ 3.10 notes it on disk that late, and what is killed before never
+    works again (docs/adr/0019-delivery.md). That Astrid entrusts nothing to such a queue is a test of its own.
+    """
     async with trial.broker_lock:
+        await _queues_noted(trial)
         trial.world.broker.kill()
         await _broker_again(trial, how)
 
@@ -64,6 +70,17 @@ async def restart_broker(trial: Trial, how: How) -> None:
     async with trial.broker_lock:
         await asyncio.to_thread(trial.world.broker.stop)
         await _broker_again(trial, how)
+
+
+async def _queues_noted(trial: Trial) -> None:
+    """Wait until there are queues and none is new."""
+    seen: list[str] = []
+
+    async def none_is_new() -> bool:
+        before, seen[:] = list(seen), await asyncio.to_thread(trial.world.broker.queues, trial.vhost)
+        return bool(seen) and seen == before
+
+    await until(none_is_new, 30.0, SETTLE_S)
 
 
 async def _broker_again(trial: Trial, how: How) -> None:

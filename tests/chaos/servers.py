@@ -253,7 +253,10 @@ class Broker:
         node._server = node._spawn([str(node.script)], log)
 
     async def ready(self, vhost: str = "/") -> None:
-        """Wait until the node lets a client in, and every queue of the virtual host has its leader again."""
+        """Wait until the node lets a client in; start it again where it gave up meanwhile, as a supervisor would.
+
+        A node that is started in the moment in which it was killed may find its own name still taken.
+        """
         deadline = time.monotonic() + READY_S
         while True:
             try:
@@ -264,12 +267,12 @@ class Broker:
                 if time.monotonic() > deadline:
                     tail = (self.node.folder / "server.log").read_text(errors="replace")[-1500:]
                     raise TimeoutError(f"RabbitMQ did not start ({exc}):\n{tail}") from exc
+            if self.node._server is None or self.node._server.poll() is not None:
+                self.spawn()
             await asyncio.sleep(0.2)
 
     async def mend(self) -> None:
         """Undo what a fault that was broken off left."""
-        if self.node._server is None or self.node._server.poll() is not None:
-            self.spawn()
         await self.ready()
 
     def kill(self) -> None:
