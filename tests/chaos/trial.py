@@ -9,7 +9,7 @@ import time
 from tests.chaos.faults import FAULTS
 from tests.chaos.night import Trial, until
 from tests.chaos.outcome import Outcome, count_messages, read_outcome
-from tests.chaos.programs import FINE, Ailing
+from tests.chaos.programs import FINE, Ailing, Program
 from tests.chaos.schedule import Fault
 
 END_S = 100.0
@@ -73,16 +73,25 @@ async def _let_end(trial: Trial) -> None:
         trial.complain()
         if time.monotonic() > deadline:
             raise Ailing(f"the night did not end within {END_S:.0f} s after the last fault")
-    for name in trial.schedule.workers:
-        trial.programs[name].wanted = False
     await _serve_again(trial)
     for name in trial.schedule.workers:
-        trial.programs[name].send(signal.SIGTERM)
+        await _tell_to_stop(trial.programs[name])
     for name in trial.schedule.workers:
         await trial.ended(name, 30)
         code = trial.programs[name].lives[-1].code
         if code not in (0, -signal.SIGTERM):
             raise Ailing(f"{name} was told to stop and ended with {code}")
+
+
+async def _tell_to_stop(program: Program) -> None:
+    """Stop a worker in order; one that a fault has just killed has a life to begin before it can be told."""
+
+    async def lives() -> bool:
+        return program.is_alive
+
+    await until(lives, 20.0)
+    program.wanted = False
+    program.send(signal.SIGTERM)
 
 
 async def _serve_again(trial: Trial) -> None:

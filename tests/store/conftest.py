@@ -137,6 +137,23 @@ def required_flavours() -> list[str]:
     return [name.strip() for name in os.environ.get("ASTRID_TEST_REQUIRED_FLAVOURS", "").split(",") if name.strip()]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the rules of nights on the flavours that only `make long` has the time to try them on."""
+    if LONG:
+        return
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("rules")
+        and isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and (flavour := item.callspec.params.get("server")) is not None
+        and flavour.name not in ("embedded", "pgbouncer")
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print one line per flavour: how many tests ran on it, or why none did."""
     passed = [r.nodeid for r in terminalreporter.stats.get("passed", [])]

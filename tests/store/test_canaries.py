@@ -29,6 +29,8 @@ from astrid.timeline import Timeline
 from astrid.watchlist import Project
 from tests.store.conftest import NOW
 
+pytestmark = pytest.mark.rules
+
 NIGHT = date(2026, 3, 31)
 FIRST = NIGHT - timedelta(days=DAYS - 1)
 N = 56

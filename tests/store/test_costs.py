@@ -27,6 +27,8 @@ from tests.store.conftest import NOW
 from tests.store.test_canaries import project
 from tests.store.test_scores import columns
 
+pytestmark = pytest.mark.rules
+
 DAY = date(2026, 3, 31)
 UNASKED = NOT_ASKED
 DOWNLOADS = METRIC_BY_NAME["pypi_downloads"].metric_id
