@@ -65,6 +65,7 @@ class StoreAnswers:
         self._now = now
         self._unwritten: dict[Key, StoredAnswer] = {}
         self._confirmed: set[Key] = set()
+        self._is_away = False
 
     async def get(self, token: str, address: bytes) -> StoredAnswer | None:
         """See :class:`~astrid.answers.AnswerCache`; None also where the database does not answer."""
@@ -74,8 +75,11 @@ class StoreAnswers:
         try:
             answer = await self._store.read_answer(token, address)
         except StoreError as exc:
-            log.warning("no kept answer can be read: %s", exc)
+            # Once per outage: every request of a night comes through here.
+            log.log(logging.DEBUG if self._is_away else logging.WARNING, "no kept answer can be read: %s", exc)
+            self._is_away = True
             return None
+        self._is_away = False
         if answer is not None:
             # Asked for is as good as confirmed: what has changed is written anew.
             self._confirmed.add(key)
