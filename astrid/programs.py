@@ -280,30 +280,44 @@ async def _run(
 
 def _service(bench: Bench, source: str) -> Callable[[], Any]:
     """Return what is never over, and meanwhile looks for what the broker lost."""
-    emptiness = _emptiness(bench, source)
+    look = _lookout(bench, source)
 
     async def is_over() -> bool:
-        await emptiness()
+        await look()
         return False
 
     return is_over
 
 
 def _emptiness(bench: Bench, source: str) -> Callable[[], Any]:
-    """Return what tells whether no run has an open batch of a source; what the broker lost is published again."""
+    """Return what tells whether no run has an open batch of a source and nothing waits for a worker.
+
+    A queue may hold more than batches: copies of what is done, and what is none. They too are taken, or they would lie
+    there until the next night.
+    """
+    look = _lookout(bench, source)
+
+    async def is_over() -> bool:
+        return not await look() and not (await bench.broker.ready([source]))[source]
+
+    return is_over
+
+
+def _lookout(bench: Bench, source: str) -> Callable[[], Any]:
+    """Return what lists the runs with open batches of a source; what the broker lost of them is published again."""
     loop = asyncio.get_running_loop()
     checked_s = loop.time()
 
-    async def is_over() -> bool:
+    async def look() -> dict[int, dict[str, int]]:
         nonlocal checked_s
         working = await bench.store.read_working_runs([source])
         if loop.time() - checked_s >= LOST_CHECK_S:
             checked_s = loop.time()
             for run_id in working:
                 await publish_lost(bench.broker, bench.store, run_id, [source])
-        return not working
+        return working
 
-    return is_over
+    return look
 
 
 def choose_sources(settings: Settings, named: Sequence[str], say: Say) -> list[str]:

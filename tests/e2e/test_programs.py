@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aio_pika
 import asyncpg
 import pytest
 
@@ -180,6 +181,14 @@ async def empty(broker_url: str) -> None:
         await broker.purge(list(SOURCES))
 
 
+async def publish_garbage(broker_url: str) -> None:
+    """Put something into npm's queue that is no batch."""
+    connection = await aio_pika.connect(broker_url)
+    async with connection, connection.channel() as channel:
+        message = aio_pika.Message(b"no batch", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await channel.default_exchange.publish(message, "astrid.npm.nightly")
+
+
 def count_dead_letters(house: House) -> int:
     """Return how many dead letters there are; tests share a broker."""
     said = house.finish("dlq", "list", "--json")
@@ -284,7 +293,9 @@ def test_told_to_stop_a_worker_gives_back_what_it_cannot_end(house: House, undis
 
 
 @pytest.mark.timeout(400)
-def test_a_producer_that_is_run_again_starts_no_second_run(house: House, undisturbed: dict[str, Any]) -> None:
+def test_a_producer_that_is_run_again_starts_no_second_run(
+    house: House, undisturbed: dict[str, Any], rabbitmq_url: str
+) -> None:
     first = house.finish("produce")
     again = house.finish("produce")
     assert "taken up" in again
@@ -297,6 +308,10 @@ def test_a_producer_that_is_run_again_starts_no_second_run(house: House, undistu
     assert "it lacks nothing" in nothing, (first, nothing)
     said = house.finish("score", code=(0, 3))
     assert "is closed already" in said
+    letters = count_dead_letters(house)
+    asyncio.run(publish_garbage(rabbitmq_url))
+    house.finish("work", "--until-empty")
+    assert count_dead_letters(house) == letters + 1, "a queue that holds what is no batch is not empty either"
     assert house.digest() == undisturbed
 
 
