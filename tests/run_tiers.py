@@ -47,7 +47,7 @@ TIERS = (
     Tier("virtual", ("-n", "auto", "--timeout", "300"), "nights in virtual time"),
     Tier("contract", ("-n", "4", "--dist", "worksteal", "--timeout", "120"), "one suite for each broker and source"),
     Tier("store", ("-n", "4", "--timeout", "180"), "real PostgreSQL"),
-    Tier("e2e", ("-n", "3", "--dist", "loadfile", "--timeout", "420"), "the night on local Ray"),
+    Tier("e2e", ("-n", "4", "--dist", "loadfile", "--timeout", "420"), "the night on local Ray"),
     Tier("chaos", ("-n", "4", "--dist", "worksteal", "--timeout", "420"), "kill -9, restarts, full disks"),
     Tier("deploy", ("--timeout", "120"), "manifests and charts"),
     Tier("docs", ("--timeout", "300"), "what is written is true"),
