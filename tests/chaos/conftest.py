@@ -52,7 +52,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print how often each kind of fault was done, and which could not be."""
     counts: Counter[str] = Counter()
     absent: dict[str, str] = {}
-    trials = convictions = 0
+    trials = 0
+    convictions: Counter[str] = Counter()
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
             for name, value in getattr(report, "user_properties", ()):
@@ -61,12 +62,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                     trials += 1
                     counts.update(facts["faults"])
                     absent |= facts["absent"]
-                    convictions += facts["convictions"]
+                    convictions.update(facts["convictions"])
     if not trials:
         return
     terminalreporter.section("chaos")
     terminalreporter.write_line(f"{trials} trials, {sum(counts.values())} faults")
     terminalreporter.write_line(", ".join(f"{kind} {n}" for kind, n in sorted(counts.items())))
-    terminalreporter.write_line(f"requests that broke an upstream's limit: {convictions}")
+    terminalreporter.write_line(f"requests that broke an upstream's limit: {convictions.total()} {dict(convictions)}")
     for kind, reason in sorted(absent.items()):
         terminalreporter.write_line(f"not done: {kind}: {reason}")

@@ -43,8 +43,8 @@ _NOT_CLOSED = "SELECT run_id, state FROM run WHERE state NOT IN ('complete', 'ga
 @dataclass(frozen=True)
 class Outcome:
     """What a night left: the digest of its tables, how often it wrote a gap, its runs that had batches, the batches by
-    state, what is in the dead-letter queue, what the lines of each program saw, and how many requests broke an
-    upstream's limit."""
+    state, what is in the dead-letter queue, what the lines of each program saw, and how many requests broke
+    which limit of an upstream."""
 
     digest: dict[str, TableDigest]
     tries: int
@@ -52,7 +52,7 @@ class Outcome:
     batches: dict[str, int]
     dead: tuple[str, ...]
     seen: dict[str, Counter[str]]
-    convictions: int
+    convictions: Counter[str]
 
 
 async def read_outcome(trial: Trial) -> Outcome:

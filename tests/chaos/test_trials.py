@@ -44,10 +44,10 @@ def test_a_disturbed_night_ends_like_any_other(
 
 async def _try(world: World, folder: Path, schedule: Schedule, usual: Outcome) -> tuple[list[str], dict[str, object]]:
     async with open_trial(world, folder, schedule, sum(usual.batches.values())) as trial:
-        convictions = 0
+        convictions: dict[str, int] = {}
         try:
             outcome = await run_trial(trial)
-            convictions = outcome.convictions
+            convictions = dict(outcome.convictions)
             wrong = await judge(trial, outcome, usual)
         except Ailing as exc:
             wrong = [str(exc)]

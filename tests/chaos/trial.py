@@ -48,7 +48,7 @@ async def run_trial(trial: Trial) -> Outcome:
         line.heal()
     await (_begin_anew(trial) if schedule.abrupt else _let_end(trial))
     outcome = await read_outcome(trial)
-    trial.note(f"ended: batches {outcome.batches}, {outcome.convictions} requests broke a limit of an upstream")
+    trial.note(f"ended: batches {outcome.batches}, requests that broke a limit: {dict(outcome.convictions)}")
     return outcome
 
 

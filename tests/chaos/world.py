@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -72,11 +73,15 @@ class World:
         ):
             answer.raise_for_status()
 
-    async def convictions(self) -> int:
-        """Return how many requests of this night broke a limit of an upstream."""
+    async def convictions(self) -> Counter[str]:
+        """Return how many requests of this night broke which limit of an upstream."""
         async with aiohttp.ClientSession() as session, session.get(f"{self.upstreams}/_simulator/report") as answer:
-            count: int = (await answer.json())["convictions"]
-            return count
+            books = (await answer.json())["upstreams"]
+        counts: Counter[str] = Counter()
+        for upstream, book in books.items():
+            for account in book["accounts"].values():
+                counts.update({f"{upstream} {reason}": n for reason, n in account["convictions"].items()})
+        return counts
 
     async def make_database(self) -> str:
         """Make a migrated, empty database of its own and return its name."""

@@ -137,21 +137,28 @@ def required_flavours() -> list[str]:
     return [name.strip() for name in os.environ.get("ASTRID_TEST_REQUIRED_FLAVOURS", "").split(",") if name.strip()]
 
 
+VALUES = ("known_at", "leases", "moments", "observations", "racing_nights", "round_trips", "vintages", "write_races")
+"""Modules about rows, which are alike under both of TimescaleDB's licences."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the rules of nights on the flavours that only `make long` has the time to try them on."""
+    """Leave out what only `make long` has the time to try on every flavour."""
     if LONG:
         return
-    left_out = [
-        item
-        for item in items
-        if item.get_closest_marker("rules")
-        and isinstance(item, pytest.Function)
-        and hasattr(item, "callspec")
-        and (flavour := item.callspec.params.get("server")) is not None
-        and flavour.name not in ("embedded", "pgbouncer")
-    ]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+    left_out = {item for item in items if _is_for_long(item)}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _is_for_long(item: pytest.Item) -> bool:
+    flavour = (
+        item.callspec.params.get("server") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+    )
+    if not isinstance(flavour, Flavour):
+        return False
+    if item.get_closest_marker("rules"):
+        return flavour.name != "embedded"
+    return flavour.name == "timescale-apache" and item.path.stem.removeprefix("test_") in VALUES
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
