@@ -18,7 +18,8 @@ class Panel:
 
     ``repos`` are sorted names as in the input, each the last one its repository had there. ``stars`` and
     ``forks`` are float32 of shape (T, N), time-major, NaN = not observed; ``forks`` is None where the input
-    has no such column. ``former`` holds (column, last row, name) of names that repositories had before.
+    has no such column. ``former`` holds (column, last row, name) for stretches of rows in which
+    the input calls a repository otherwise; of several the one with the earliest last row not yet passed holds.
     """
 
     repos: tuple[str, ...]

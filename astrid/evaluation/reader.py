@@ -74,19 +74,21 @@ def read(path: Path, renames: Path | None = None, *, today: Day | None = None) -
     ConfigError
         If the file cannot be read, is no CSV, lacks a column, or holds no usable row.
     """
-    table = _read_csv(path, ("repo", "date", "stars"), ("forks",))
-    rows = len(table)
+    table, ragged = _read_csv(path, ("repo", "date", "stars"), ("forks",))
+    rows = len(table) + ragged
     names, codes = _encode(table["repo"])
     day = _days(table["date"])
     stars = _counts(table["stars"])
     forks = _counts(table["forks"]) if "forks" in table.column_names else None
 
     refused: dict[str, int] = {}
-    usable = np.ones(rows, bool)
+    if ragged:
+        refused["another number of columns"] = ragged
+    usable = np.ones(len(table), bool)
     checks = [
         ("no repository", codes >= 0),
         ("no date", ~np.isnat(day)),
-        ("a day to come", np.ones(rows, bool) if today is None else ~(day > today)),
+        ("a day to come", usable if today is None else ~(day > today)),
         ("no count of stars", ~np.isnan(stars)),
     ]
     for reason, good in checks:
@@ -113,7 +115,7 @@ def read_renames(path: Path) -> list[Rename]:
     ConfigError
         If the file cannot be read, is no CSV, or lacks a column.
     """
-    table = _read_csv(path, ("old_repo", "new_repo"), (*EFFECTIVE, "confidence"))
+    table, _ = _read_csv(path, ("old_repo", "new_repo"), (*EFFECTIVE, "confidence"))
     column = next((name for name in EFFECTIVE if name in table.column_names), None)
     if column is None:
         raise ConfigError(f"{path} has no column {' or '.join(EFFECTIVE)}: add the first day of the new name")
@@ -210,17 +212,41 @@ def _arrange(
         blocks.append(block)
     assert blocks[0] is not None
 
-    former: list[tuple[int, int, str]] = []
-    moved = np.flatnonzero(moves != codes)
-    for old in np.unique(codes[moved]):
-        of_old = moved[codes[moved] == old]
-        for target in np.unique(column[of_old]):
-            former.append((int(target), int(row[of_old[column[of_old] == target]].max()), names[int(old)]))
-    return Panel(tuple(names[code] for code in kept), first, blocks[0], blocks[1], tuple(sorted(former)))
+    former = _former_names(row[order], column[order], codes[order], moves[order] != codes[order], names)
+    return Panel(tuple(names[code] for code in kept), first, blocks[0], blocks[1], former)
 
 
-def _read_csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> pa.Table:
-    """Return the columns asked for, as text."""
+def _former_names(
+    row: npt.NDArray[np.int64],
+    column: npt.NDArray[np.int64],
+    codes: npt.NDArray[np.int64],
+    moved: npt.NDArray[np.bool_],
+    names: list[str],
+) -> tuple[tuple[int, int, str], ...]:
+    """Return (column, last row, name) of every stretch of rows whose name is not the column's; rows as written."""
+    concerned = np.flatnonzero(np.isin(column, np.unique(column[moved])))
+    # The row that was written last is the one that counts: the first of its cell from behind.
+    _, from_behind = np.unique(np.column_stack([column[concerned], row[concerned]])[::-1], axis=0, return_index=True)
+    cells = concerned[::-1][from_behind]
+    found: list[tuple[int, int, str]] = []
+    for cell, after in zip(cells, [*cells[1:], None], strict=True):
+        if after is None or column[after] != column[cell]:
+            if moved[cell]:
+                found.append((int(column[cell]), int(row[cell]), names[int(codes[cell])]))
+        elif codes[after] != codes[cell]:
+            found.append((int(column[cell]), int(row[after]) - 1, names[int(codes[cell])]))
+    return tuple(found)
+
+
+def _read_csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> tuple[Any, int]:
+    """Return the columns asked for, as text, and how many lines had another number of columns."""
+    ragged = 0
+
+    def skip(_: Any) -> str:
+        nonlocal ragged
+        ragged += 1
+        return "skip"
+
     wanted = [*needed, *optional]
     try:
         with pa_csv.open_csv(path) as head:
@@ -232,14 +258,20 @@ def _read_csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> pa.
     for name in needed:
         if name not in there:
             raise ConfigError(f"{path} has no column {name}: its first line must name {','.join(needed)}")
+    for name in wanted:
+        if there.count(name) > 1:
+            raise ConfigError(f"{path} has the column {name} {there.count(name)} times: leave one")
     types = dict.fromkeys(wanted, pa.string())
     convert = pa_csv.ConvertOptions(
         column_types=types, include_columns=[n for n in wanted if n in there], strings_can_be_null=True
     )
     try:
-        return pa_csv.read_csv(path, convert_options=convert)
+        table = pa_csv.read_csv(
+            path, parse_options=pa_csv.ParseOptions(invalid_row_handler=skip), convert_options=convert
+        )
     except (OSError, pa.ArrowInvalid) as exc:
         raise _not_csv(path, needed, exc) from exc
+    return table, ragged
 
 
 def _not_csv(path: Path, needed: Sequence[str], exc: Exception) -> ConfigError:
