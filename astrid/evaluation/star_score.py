@@ -35,10 +35,10 @@ STARS_ALONE: Final = (0.80, 0.20)
 WITH_FORKS: Final = (0.75, 0.15, 0.10)
 """Version 1.0: shares of the slow growth, the last week and the slow growth of forks."""
 
-SPANS: Final[Mapping[int, float]] = {7: 0.09, 28: 0.18, 90: 0.26, 180: 0.14, 365: 0.27}
+SPANS: Final[Mapping[int, float]] = {7: 0.09, 28: 0.18, 90: 0.24, 180: 0.16, 365: 0.26}
 """Version 1.1: shares of the growth over so many days."""
 
-FORK_SPAN: Final = (90, 0.06)
+FORK_SPAN: Final = (90, 0.07)
 """Version 1.1: the span of forks and its share; without forks the shares of the stars are scaled up."""
 
 KNOWN_DAYS_MIN: Final = 28
@@ -113,19 +113,20 @@ class SpanScore:
     def at(self, row: int) -> Values:
         """Return the score: 100 (sum of share r(growth per day over the span)), r a percentile.
 
-        Only repositories observed on the day are scored. A span that is not known takes the next shorter one that
-        is, else the next longer one.
+        Only repositories observed on the day are scored. Where a span is not known, the percentile of the next
+        shorter one that is stands in, else that of the next longer one; where forks are not, that of the stars.
         """
         panel = self._panel
         here = np.flatnonzero(~np.isnan(panel.stars[row]))
-        rates = [growth_per_day(panel.stars, row, span, here) for span in SPANS]
+        grown = [growth_per_day(panel.stars, row, span, here) for span in SPANS]
         known = np.zeros(len(here), bool)
-        for span, rate in zip(SPANS, rates, strict=True):
-            known |= (span >= KNOWN_DAYS_MIN) & ~np.isnan(rate)
-        _fill(rates)
+        for span, per_day in zip(SPANS, grown, strict=True):
+            known |= (span >= KNOWN_DAYS_MIN) & ~np.isnan(per_day)
+        places = [percentile(np.where(known, per_day, np.nan)) for per_day in grown]
+        _fill(places)
         blend = np.zeros(len(here))
-        for share, rate in zip(SPANS.values(), rates, strict=True):
-            blend += share * percentile(np.where(known, rate, np.nan))
+        for share, place in zip(SPANS.values(), places, strict=True):
+            blend += share * place
         blend /= sum(SPANS.values())
         if panel.forks is not None:
             span, share = FORK_SPAN
@@ -139,27 +140,20 @@ class SpanScore:
 def growth_per_day(counts: Counts, row: int, span: int, columns: npt.NDArray[np.intp]) -> Values:
     """Return (log(C(t) + 10) - log(C(s) + 10)) / (t - s) of the columns, NaN = not known.
 
-    s is the last observation of the days t-span-3 .. t-span; where there is none, the first one after them that is
-    at least half the span ago. C(t) must be observed on the day itself.
+    s is the last observation of the days t-span-3 .. t-span. C(t) must be observed on the day itself.
     """
-    start = row - span
-    rows = [*range(start, start - TOLERANCE - 1, -1), *range(start + 1, row - (span + 1) // 2 + 1)]
     base, when = np.full(len(columns), np.nan), np.full(len(columns), np.nan)
-    wanting = np.arange(len(columns))
-    for r in rows:
-        if r < 0 or not len(wanting):
-            continue
-        values = counts[r, columns[wanting]]
+    for r in range(max(row - span - TOLERANCE, 0), row - span + 1):
+        values = counts[r, columns]
         found = ~np.isnan(values)
-        base[wanting[found]], when[wanting[found]] = values[found], r
-        wanting = wanting[~found]
+        base[found], when[found] = values[found], r
     per_day: Values = (log_count(counts[row, columns]) - log_count(base)) / (row - when)
     return per_day
 
 
-def _fill(rates: list[Values]) -> None:
-    """Let an unknown rate be the next shorter span's that is known, else the next longer one's; in place."""
-    for shorter, rate in pairwise(rates):
-        np.copyto(rate, shorter, where=np.isnan(rate))
-    for longer, rate in pairwise(reversed(rates)):
-        np.copyto(rate, longer, where=np.isnan(rate))
+def _fill(places: list[Values]) -> None:
+    """Let an unknown place be the next shorter span's that is known, else the next longer one's; in place."""
+    for shorter, place in pairwise(places):
+        np.copyto(place, shorter, where=np.isnan(place))
+    for longer, place in pairwise(reversed(places)):
+        np.copyto(place, longer, where=np.isnan(place))
