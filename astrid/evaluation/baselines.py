@@ -88,6 +88,7 @@ def _weigh(counts: Counts, row: int, least: float, most: float) -> Values:
 
 RULES: Final[Mapping[str, Rule]] = {
     "ratio_90d": ratio(90),
+    "growth_90d": growth(90),
     "growth_28d": growth(28),
     "growth_7d": growth(7),
     "oss_insight_like": oss_insight_like,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ import pyarrow.csv as pa_csv
 
 from astrid.errors import ConfigError
 from astrid.evaluation.panel import Counts, Day, Panel
+
+HEADER_BYTES: Final = 65_536
+"""The first line, with the names of the columns, must be shorter."""
 
 COUNT_MAX: Final = 1e15
 """A larger number is no count (astrid.scoring.comb)."""
@@ -74,17 +78,15 @@ def read(path: Path, renames: Path | None = None, *, today: Day | None = None) -
     ConfigError
         If the file cannot be read, is no CSV, lacks a column, or holds no usable row.
     """
-    table, ragged = _read_csv(path, ("repo", "date", "stars"), ("forks",))
-    rows = len(table) + ragged
+    table = _read_csv(path, ("repo", "date", "stars"), ("forks",))
+    rows = len(table)
     names, codes = _encode(table["repo"])
     day = _days(table["date"])
     stars = _counts(table["stars"])
     forks = _counts(table["forks"]) if "forks" in table.column_names else None
 
     refused: dict[str, int] = {}
-    if ragged:
-        refused["another number of columns"] = ragged
-    usable = np.ones(len(table), bool)
+    usable = np.ones(rows, bool)
     checks = [
         ("no repository", codes >= 0),
         ("no date", ~np.isnat(day)),
@@ -115,7 +117,7 @@ def read_renames(path: Path) -> list[Rename]:
     ConfigError
         If the file cannot be read, is no CSV, or lacks a column.
     """
-    table, _ = _read_csv(path, ("old_repo", "new_repo"), (*EFFECTIVE, "confidence"))
+    table = _read_csv(path, ("old_repo", "new_repo"), (*EFFECTIVE, "confidence"))
     column = next((name for name in EFFECTIVE if name in table.column_names), None)
     if column is None:
         raise ConfigError(f"{path} has no column {' or '.join(EFFECTIVE)}: add the first day of the new name")
@@ -229,7 +231,7 @@ def _former_names(
     _, from_behind = np.unique(np.column_stack([column[concerned], row[concerned]])[::-1], axis=0, return_index=True)
     cells = concerned[::-1][from_behind]
     found: list[tuple[int, int, str]] = []
-    for cell, after in zip(cells, [*cells[1:], None], strict=True):
+    for cell, after in zip(cells, [*cells[1:], None], strict=False):  # no cell, no pair
         if after is None or column[after] != column[cell]:
             if moved[cell]:
                 found.append((int(column[cell]), int(row[cell]), names[int(codes[cell])]))
@@ -238,40 +240,31 @@ def _former_names(
     return tuple(found)
 
 
-def _read_csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> tuple[Any, int]:
-    """Return the columns asked for, as text, and how many lines had another number of columns."""
-    ragged = 0
-
-    def skip(_: Any) -> str:
-        nonlocal ragged
-        ragged += 1
-        return "skip"
-
+def _read_csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Any:
+    """Return the columns asked for, as text."""
     wanted = [*needed, *optional]
     try:
-        with pa_csv.open_csv(path) as head:
-            there = head.schema.names
+        with pa.input_stream(path) as head:
+            line = head.read(HEADER_BYTES).split(b"\n", 1)[0]
+        there = next(csv.reader([line.decode("utf-8-sig").strip("\r")]), [])
     except FileNotFoundError as exc:
         raise ConfigError(f"{path} does not exist: name a CSV file with the columns {','.join(needed)}") from exc
-    except (OSError, pa.ArrowInvalid) as exc:
+    except (OSError, pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as exc:
         raise _not_csv(path, needed, exc) from exc
-    for name in needed:
-        if name not in there:
-            raise ConfigError(f"{path} has no column {name}: its first line must name {','.join(needed)}")
     for name in wanted:
+        if name in needed and name not in there:
+            raise ConfigError(f"{path} has no column {name}: its first line must name {','.join(needed)}")
         if there.count(name) > 1:
             raise ConfigError(f"{path} has the column {name} {there.count(name)} times: leave one")
-    types = dict.fromkeys(wanted, pa.string())
     convert = pa_csv.ConvertOptions(
-        column_types=types, include_columns=[n for n in wanted if n in there], strings_can_be_null=True
+        column_types=dict.fromkeys(wanted, pa.string()),
+        include_columns=[name for name in wanted if name in there],
+        strings_can_be_null=True,
     )
     try:
-        table = pa_csv.read_csv(
-            path, parse_options=pa_csv.ParseOptions(invalid_row_handler=skip), convert_options=convert
-        )
-    except (OSError, pa.ArrowInvalid) as exc:
+        return pa_csv.read_csv(path, convert_options=convert)
+    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as exc:
         raise _not_csv(path, needed, exc) from exc
-    return table, ragged
 
 
 def _not_csv(path: Path, needed: Sequence[str], exc: Exception) -> ConfigError:
