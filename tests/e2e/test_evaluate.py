@@ -138,10 +138,12 @@ def test_rows_after_a_day_change_nothing_that_was_said_until_then(tmp_path: Path
     said = []
     for name, file in (("a", path), ("b", short), ("c", changed)):
         out = tmp_path / f"{name}.csv.gz"
-        code, _, text = run(
-            tmp_path, "--stars", file, "--from", FIRST + timedelta(95), "--to", cut, "--every", 1, "--scores-out", out
-        )
+        code, printed, text = run(
+            tmp_path, "--stars", file, "--from", FIRST + timedelta(95), "--to", cut, "--every", 1, "--scores-out", out,
+            "--json",
+        )  # fmt: skip
         assert code == 0, text
+        assert json.loads(printed)["horizons"]["28"]["block"] == 56, "days, where every day is evaluated"
         said.append(out.read_bytes())
     assert said[0] == said[1] == said[2]
     assert len(read_scores(tmp_path / "a.csv.gz")) > 4000

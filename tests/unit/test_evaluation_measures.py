@@ -104,6 +104,17 @@ def test_all_measures_of_a_day_by_hand():
     )
 
 
+def test_the_hundred_and_first_is_no_pick():
+    n = 400
+    realised, recent = np.zeros(n), np.arange(float(n))
+    order = -np.arange(float(n))  # repository 0 is named first
+    realised[100:120] = 1  # the top 5 %, none of them hot today
+    for first, expected in ((100, 0.0), (99, 0.01)):
+        shifted = np.roll(realised, first - 100)
+        found = dict(zip(MEASURES, measure(order[None], shifted, recent).table[0], strict=True))
+        assert found["precision_at_100"] == found["new_precision_at_100"] == pytest.approx(expected)
+
+
 def test_without_a_new_breakout_recall_is_not_known():
     x = np.arange(60.0)
     found = dict(zip(MEASURES, measure(x[None], x, x).table[0], strict=True))
@@ -172,6 +183,16 @@ def test_dependent_dates_widen_the_interval_only_in_blocks():
     assert widths[1] > 2 * widths[0]
 
 
+def test_dates_without_a_value_weigh_nothing():
+    values = np.random.default_rng(5).normal(10, 0.1, (200, 1))
+    values[0] = 0
+    values[1::2] = NAN
+    (found,) = estimate(values, draw_weights(200, 4, 1000, np.random.default_rng(6)), 4)
+    assert found.value == pytest.approx(9.9, abs=0.05)
+    assert found.lo < found.value < found.hi
+    assert found.hi - found.lo < 0.8
+
+
 def test_a_difference_is_paired():
     rng = np.random.default_rng(4)
     common = rng.normal(0, 5, 100)
@@ -211,6 +232,7 @@ def test_the_target_is_the_log_growth_to_the_first_day_that_is_there():
     stars[9, 1] = 90
     assert realised_growth(stars.astype(np.float32), 0, 7) == pytest.approx([math.log(2), 0, NAN], nan_ok=True)
     assert np.isnan(realised_growth(stars.astype(np.float32), 7, 28)).all()
+    assert np.isnan(realised_growth(stars.astype(np.float32), 2, 7)).all()  # seen two days before, not on the day
 
 
 def test_the_baselines_by_hand():
@@ -236,6 +258,9 @@ def test_a_ratio_to_nothing_is_not_known_and_a_month_with_gaps_loses_no_star():
     stars = np.zeros((40, 1))
     stars[39] = 5
     assert np.isnan(ratio(28)(panel_of(stars), 39))[0]
+    dip = np.full((40, 1), 100.0)
+    dip[20:25] = 90
+    assert RULES["oss_insight_like"](panel_of(dip), 39)[0] == pytest.approx(10 * 2 + 200 / (1 + 39 / 365.25))
     steady = 100.0 + np.arange(40)[:, None]
     steady[20:30] = NAN
     with_gap = RULES["oss_insight_like"](panel_of(steady), 39)[0]

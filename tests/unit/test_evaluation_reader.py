@@ -166,6 +166,14 @@ def test_renames_join_series_from_their_day_on_and_names_stay_as_in_the_input(tm
     assert panel.until(2).names(2) == panel.names(2)
 
 
+def test_a_rename_holds_from_its_own_day_on(tmp_path: Path) -> None:
+    lines = ["old/x,2024-01-01,1", "old/x,2024-01-03,300", "new/x,2024-01-03,3"]
+    renames = write_renames(tmp_path / "r.csv", "old/x,new/x,2024-01-03,high")
+    panel = read_panel(write(tmp_path / "s.csv", "repo,date,stars", *lines), renames)
+    assert_counts(series(panel, "new/x"), [1, NAN, 3])
+    assert_counts(series(panel, "old/x"), [NAN, NAN, 300])
+
+
 def test_a_name_in_the_middle_that_the_file_lacks_does_not_break_the_chain(tmp_path: Path) -> None:
     path = write(tmp_path / "s.csv", "repo,date,stars", "old/x,2024-01-01,1", "new/x,2024-01-05,5")
     renames = write_renames(tmp_path / "r.csv", "old/x,mid/x,2024-01-03,high", "mid/x,new/x,2024-01-05,high")

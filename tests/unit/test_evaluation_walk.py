@@ -116,6 +116,17 @@ def test_the_filter_goes_forward_only():
         score.at(120)
 
 
+@pytest.mark.parametrize(("version", "days"), [("1.0", 21), ("1.1", 28)])
+def test_the_young_have_no_score(version, days):
+    born = 150
+    stars = made_up().stars[: born + days + 1].copy()
+    stars[:, 4:] = 100 + np.arange(56) * np.arange(len(stars))[:, None]  # no gaps
+    stars[:born, 11] = np.nan
+    score = open_score(version, Panel(tuple(map(str, range(60))), FIRST, stars))
+    assert np.isnan(score.at(born + days - 1)[11])
+    assert np.isfinite(score.at(born + days)[11])
+
+
 def test_fewer_than_thirty_repositories_have_no_score():
     panel = made_up(n=29)
     for version in VERSIONS:
@@ -157,6 +168,8 @@ def test_growth_per_day_tolerates_three_earlier_days():
     got = growth_per_day(stars, 39, 7, np.arange(2))
     assert got[0] == pytest.approx(np.log(2) / 10)
     assert np.isnan(got[1])
+    stars[39 - 6, 1] = 490  # six days ago is no week
+    assert np.isnan(growth_per_day(stars, 39, 7, np.arange(2))[1])
 
 
 def test_evaluated_days_are_counted_from_the_first_day_asked_for():
@@ -216,6 +229,15 @@ def test_days_without_anybody_or_without_outcome_are_left_out():
     result = evaluate(panel, [200, 207, 255], [7], resamples=20)
     assert [day.row for day in result.scored] == [207, 255]
     assert [str(d) for d in result.horizons[0].days] == [str(FIRST + 207)]
+
+
+def test_a_day_with_fewer_than_thirty_outcomes_is_not_measured():
+    stars = (100 + np.arange(60) * np.arange(160)[:, None]).astype(np.float32)
+    for known, days in ((29, 0), (30, 1)):
+        partly = stars.copy()
+        partly[131:, known:] = np.nan
+        panel = Panel(tuple(map(str, range(60))), FIRST, partly)
+        assert len(evaluate(panel, [130], [7], resamples=5).horizons[0].days) == days
 
 
 def test_the_version_asked_for_is_the_score_and_equal_seeds_give_equal_results():
