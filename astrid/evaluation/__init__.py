@@ -1,0 +1,1 @@
+"""How well scores and forecasts foretold growth: panels, targets, baselines, measures and their intervals."""
