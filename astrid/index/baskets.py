@@ -32,6 +32,9 @@ UPDATES_MIN: Final = 13
 SEEN_WITHIN_DAYS: Final = 7
 """An entrant was seen within so many days of its source before the basket was drawn."""
 
+KEPT_DRAWS_MAX: Final = 2
+"""Draws in a row that a source may miss, after an outage, and keep the weights that it had."""
+
 HELD_AFTER_DEATH_DAYS: Final = 90
 """A series that died stays in, at zero growth, for so long."""
 
@@ -94,9 +97,10 @@ def draw_baskets(
 ) -> list[Basket]:
     """Return one basket per quarter in which at least one source has enough eligible entities, in order of time.
 
-    A source that was not observed at all in the week before the cut has nothing to draw from: it keeps the weights it
-    had. One that was observed and has too few eligible entities leaves. ``members`` (N,) limits the entities, for a
-    category; ``starts`` overrides the rows on which baskets begin.
+    A source of which a draw finds too few, because it is out or its series are young again after an outage, keeps the
+    weights that it had for up to KEPT_DRAWS_MAX draws, unless it was read in the week before the cut and less than half
+    of its old weight was seen. Else it leaves. ``members`` (N,) limits the entities, for a category; ``starts``
+    overrides the rows on which baskets begin.
 
     Raises
     ------
@@ -115,11 +119,16 @@ def draw_baskets(
         raise ValueError(f"members must have shape ({shape[1]},), not {mine.shape}")
     baskets: list[Basket] = []
     inside = np.zeros((len(sources), shape[1]))
+    missed = np.zeros(len(sources), np.int64)
     for start in quarter_starts(days) if starts is None else starts:
         cut = start - KNOWN_BEFORE_DAYS
         if cut < 0:
             continue
-        inside = np.stack([_draw(source, cut, mine, was, cap) for source, was in zip(sources, inside, strict=True)])
+        for s, source in enumerate(sources):
+            drawn = _draw(source, cut, mine, inside[s], cap)
+            missed[s] = 0 if drawn.any() else missed[s] + 1
+            if drawn.any() or missed[s] > KEPT_DRAWS_MAX or not _still_there(source, cut, inside[s]):
+                inside[s] = drawn
         if inside.any():
             baskets.append(Basket(start, _share_families(inside, [s.family for s in sources])))
         elif baskets and baskets[-1].weights.any():
@@ -170,8 +179,6 @@ def require_consecutive(days: Days) -> None:
 
 def _draw(source: Source, cut: int, mine: Bools, was: F64, cap: float) -> F64:
     """Return the weights within one source, (N,), which sum to 1 or are all 0."""
-    if not _week(source, cut).any():
-        return was
     chosen = eligible(source, cut) & mine
     # Half of a logarithm is that of the square root; the largest is taken out so that none can overflow.
     level = np.where(chosen, source.level[cut].astype(np.float64), -np.inf)
@@ -185,6 +192,12 @@ def _draw(source: Source, cut: int, mine: Bools, was: F64, cap: float) -> F64:
     if held.any() and drawn.any():
         drawn = np.where(held, was, drawn * (1 - was[held].sum()))
     return drawn
+
+
+def _still_there(source: Source, cut: int, was: F64) -> bool:
+    """Return whether the source was not read in the last week, or at least half of the old weight was seen in it."""
+    seen = _week(source, cut).any(axis=0)
+    return not seen.any() or bool(was[seen].sum() >= 0.5 * was.sum())
 
 
 def _week(source: Source, cut: int) -> Bools:

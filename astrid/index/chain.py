@@ -54,7 +54,7 @@ def build_index(
     cap: float | None = None,
     clip: float = CLIP,
 ) -> Index | None:
-    """Return the index of ``sources`` over the entities ``members``, or None if there is never enough for one.
+    """Return the index of ``sources`` over ``members``, or None without a basket or without a whole month for the base.
 
     ``base_month`` (datetime64[M]) is by default the first month of which every day has a value; it must lie in ``days``
     as a whole, so that no later day can move the base.
@@ -117,15 +117,15 @@ def link(sources: Sequence[Source], baskets: Sequence[Basket], days: int, *, cli
     began = _common_start(sources, baskets, days)
     if began is None:
         return logs
+    # Where a quarter has no basket the index ends; it does not resume at an invented level.
+    ended = min((basket.start for basket in baskets if basket.start > began and not basket.weights.any()), default=days)
     rows = np.full(PHASES, began)
     levels = np.zeros(PHASES)
     readings = [np.repeat(source.y[began][None].astype(np.float64), PHASES, axis=0) for source in sources]
-    for row in range(began, days):
+    for row in range(began, min(ended + PHASES, days)):
         phase = row % PHASES
         begin = int(rows[phase])
         weights = baskets[int(np.searchsorted(starts, begin, side="right")) - 1].weights
-        if not weights.any():
-            continue  # the index has ended; it does not resume at an invented level
         weeks = max((row - begin) / PHASES, 1.0)
         growth = np.zeros(len(sources))
         for s, source in enumerate(sources):
