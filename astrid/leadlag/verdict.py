@@ -98,15 +98,15 @@ def judge(
         ),
         Rule(
             "placebo",
-            f"the control basket was tested and does not pass (positive, HAC p ≤ {ALPHA})",
-            has_control and control is not None and not placebo_passes,
+            f"the control basket was tested on as many changes and does not pass (positive, HAC p ≤ {ALPHA})",
+            has_control and control is not None and control.n >= CHANGES_MIN and not placebo_passes,
             "no control given"
             if not has_control
-            else _figures(() if control is None else (("t", control.t), ("p", control.p))),
+            else _figures(() if control is None else (("t", control.t), ("p", control.p), ("n", control.n))),
         ),
     )
     return (ESTABLISHED if all(rule.holds for rule in rules) else NOT_ESTABLISHED), rules
 
 
 def _figures(pairs: tuple[tuple[str, float], ...]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in pairs) if pairs else "not computable"
+    return ", ".join(f"{name} {value:.3g}" for name, value in pairs) if pairs else "not computable"

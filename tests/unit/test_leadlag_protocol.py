@@ -137,6 +137,7 @@ GOOD = {
         ("forecast", {"comparison": mock.Mock(ratio=0.8, p=0.11)}),
         ("forecast", {"comparison": None}),
         ("placebo", {"control": Slope(30, 0.1, 0.1, 1.0, 0.05, 0.1)}),
+        ("placebo", {"control": Slope(23, 0.1, 0.1, 1.0, 0.3, 0.1)}),
         ("placebo", {"control": None}),
         ("placebo", {"has_control": False}),
     ],
