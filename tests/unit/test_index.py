@@ -208,6 +208,16 @@ def test_the_dead_stand_still_for_ninety_days_and_then_count_no_more():
     assert baskets[2].weights[0, 5] == 0
 
 
+def test_the_long_dead_do_not_count_against_the_coverage():
+    died = START + 1
+    y = growing(0.002)
+    y[died:, :18] = np.nan
+    s = source(y, died=np.where(np.arange(N) < 18, died, NEVER))
+    logs = link([s], draw_baskets([s], DAYS, starts=[START]), len(DAYS))
+    assert np.isfinite(logs[START:]).all()
+    np.testing.assert_allclose(logs[died + 100] - logs[died + 93], 7 * 0.002, rtol=1e-9)
+
+
 def test_a_gap_of_one_is_no_zero_growth_and_its_return_sets_it_right():
     rate = 0.003
     y = growing(rate)
