@@ -1,4 +1,4 @@
-"""The protocol and its command: a planted lead is found, a placebo is not, BTOS is never spliced, bad files are refused."""
+"""The protocol and its command: a planted lead, a placebo, BTOS never spliced, bad files."""
 
 from __future__ import annotations
 
