@@ -18,7 +18,7 @@ import typer
 from rich.logging import RichHandler
 
 from astrid import __version__
-from astrid.commands import backfill, coverage, dlq, evaluate, pipeline, trace, transfer
+from astrid.commands import backfill, coverage, dlq, evaluate, leadlag, pipeline, trace, transfer
 from astrid.settings import load_settings
 from astrid.shell import (
     Address,
@@ -52,6 +52,7 @@ trace.add_to(app)
 backfill.add_to(app)
 dlq.add_to(app)
 evaluate.add_to(app)
+leadlag.add_to(app)
 
 
 @app.command()
