@@ -25,8 +25,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXED_SEED = 20260401
-BUDGET_S = 840.0
-"""One minute less than the 15 that ``make test`` may take, for what comes before and after the tiers."""
+BUDGET_S = 1_200.0
+"""What takes longer hangs. The tiers are to take less than 15 minutes on two quiet cores; a busy machine may take
+longer."""
 MEMORY_DISK = Path("/dev/shm")
 MEMORY_DISK_FREE = 4 << 30
 """Bytes that must be free there. All tiers held less than 1 GB at once; Ray's stores lie there too."""

@@ -28,7 +28,7 @@ THROUGH = ("dockerhub", "depsdev")
 """The upstreams that workers ask through a line of their own: one whose batch may kill, one whose counters move."""
 
 _AWAY = (
-    *(OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError),
+    *(OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError),
     *(asyncpg.OperatorInterventionError, asyncpg.InsufficientResourcesError),
 )
 """What a database says that a fault has hold of."""

@@ -206,9 +206,11 @@ def house(postgres: EmbeddedServer, watchlist: Path, rabbitmq_url: str, tmp_path
 def undisturbed(
     postgres: EmbeddedServer, watchlist: Path, rabbitmq_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """Run the same night undisturbed, as `astrid nightly` on a private Ray, and return its digest."""
+    """Run the same night undisturbed, one program after the other, and return its digest."""
     with open_house(postgres, watchlist, rabbitmq_url, tmp_path_factory.mktemp("undisturbed")) as alone:
-        alone.finish("nightly", code=(0, 3), timeout_s=240, RAY_AUTH_MODE="token", ASTRID_BROKER_URL="memory://")
+        alone.finish("produce")
+        alone.finish("work", "--until-empty")
+        alone.finish("score", code=(0, 3))
         digest = alone.digest()
         assert digest["observation"]["rows"] > 1_000
         assert digest["score"]["rows"] > 20
