@@ -33,7 +33,7 @@ UNIT_PER_DAY: Final = 0.002 / 28
 Z_MAX: Final = 12.0
 """Larger values of z are growth beyond any count."""
 
-PAIRS_MAX: Final = 150_000
+PAIRS_MAX: Final = 80_000
 """A fit uses at most so many pairs, drawn from all."""
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -167,9 +167,9 @@ def fit(features: F32, growth: F64, names: Sequence[str], horizon: int, *, vinta
     known = np.ascontiguousarray(features[:, used])
     z = to_z(growth, horizon)
     leaf = int(np.clip(len(z) / 500, 20, 200))
-    location = _boosting(250, 0.05, 31, leaf, seed).fit(known, z)
+    location = _boosting(160, 0.07, 31, leaf, seed).fit(known, z)
     errors = np.abs(z - location.predict(known))
-    scale = _boosting(80, 0.08, 15, 2 * leaf, seed).fit(known, errors)
+    scale = _boosting(50, 0.1, 15, 2 * leaf, seed).fit(known, errors)
     floor = max(float(np.quantile(errors, 0.25)) / 2, 1e-6)
     return HorizonModel(horizon, tuple(names), used, location, scale, floor, vintage, len(z))
 
