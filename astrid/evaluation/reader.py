@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from astrid.errors import ConfigError
@@ -21,8 +21,14 @@ from astrid.evaluation.panel import Counts, Day, Panel
 HEADER_BYTES: Final = 65_536
 """The first line, with the names of the columns, must be shorter."""
 
+DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE]\+?[0-9]{1,3})?")
+
 COUNT_MAX: Final = 1e15
 """A larger number is no count (astrid.scoring.comb)."""
+
+EARLIEST: Final = np.datetime64("2000-01-01")
+"""An earlier day is a defect, and would only cost memory."""
 
 SPAN_MAX: Final = 20_000
 """Days between the first and the last row; more means that a date is wrong."""
@@ -70,8 +76,8 @@ def read(path: Path, renames: Path | None = None, *, today: Day | None = None) -
     Returns
     -------
     reading
-        Row by row are refused and counted: no repository, no date, a day to come, no count (empty, negative,
-        not a number, above 1e15). A defect of the forks alone costs the forks, not the row.
+        Row by row are refused and counted: no repository, no date, a day before 2000 or to come, no count (empty,
+        negative, not a number, above 1e15). A defect of the forks alone costs the forks, not the row.
 
     Raises
     ------
@@ -90,6 +96,7 @@ def read(path: Path, renames: Path | None = None, *, today: Day | None = None) -
     checks = [
         ("no repository", codes >= 0),
         ("no date", ~np.isnat(day)),
+        (f"a day before {EARLIEST}", ~(day < EARLIEST)),
         ("a day to come", usable if today is None else ~(day > today)),
         ("no count of stars", ~np.isnan(stars)),
     ]
@@ -241,7 +248,7 @@ def _former_names(
 
 
 def _read_csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Any:
-    """Return the columns asked for, as text."""
+    """Return the columns asked for, as distinct texts and indices into them."""
     wanted = [*needed, *optional]
     try:
         with pa.input_stream(path) as head:
@@ -257,7 +264,7 @@ def _read_csv(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Any
         if there.count(name) > 1:
             raise ConfigError(f"{path} has the column {name} {there.count(name)} times: leave one")
     convert = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys(wanted, pa.string()),
+        column_types=dict.fromkeys(wanted, pa.dictionary(pa.int32(), pa.string())),
         include_columns=[name for name in wanted if name in there],
         strings_can_be_null=True,
     )
@@ -273,23 +280,28 @@ def _not_csv(path: Path, needed: Sequence[str], exc: Exception) -> ConfigError:
 
 
 def _encode(column: Any) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Return the distinct names and each row's index into them, -1 where there is none."""
-    text = pc.utf8_trim_whitespace(column).combine_chunks()
-    encoded = pc.dictionary_encode(pc.if_else(pc.equal(text, ""), None, text))
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return encoded.dictionary.to_pylist(), codes
+    """Return the distinct texts, stripped, and each row's index into them, -1 where there is none."""
+    joined = column.unify_dictionaries().combine_chunks()
+    if isinstance(joined, pa.ChunkedArray):  # of no chunks, or of one
+        joined = joined.chunk(0) if joined.num_chunks else pa.array([], joined.type)
+    indices = joined.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    found: dict[str, int] = {}
+    place = [
+        found.setdefault(text.strip(), len(found)) if text and text.strip() else -1
+        for text in joined.dictionary.to_pylist()
+    ]
+    return list(found), np.array([*place, -1])[indices]
 
 
 def _days(column: Any) -> npt.NDArray[np.datetime64]:
     """Return the first ten characters of each text as a day, NaT where they are none."""
-    distinct, codes = _encode(pc.utf8_slice_codeunits(pc.utf8_trim_whitespace(column), 0, 10))
-    parsed = np.array([_day(text) for text in distinct] + [np.datetime64("NaT")], dtype="datetime64[D]")
-    return parsed[codes]
+    distinct, codes = _encode(column)
+    return np.array([_day(text[:10]) for text in distinct] + [np.datetime64("NaT")], dtype="datetime64[D]")[codes]
 
 
 def _day(text: str) -> Day:
     try:
-        if len(text) == 10:
+        if DAY.fullmatch(text):
             return np.datetime64(text, "D")
     except ValueError:
         pass
@@ -298,9 +310,10 @@ def _day(text: str) -> Day:
 
 def _counts(column: Any) -> npt.NDArray[np.float64]:
     """Return each text as a count, NaN where it is none."""
-    text = pc.utf8_trim_whitespace(column)
-    plain = pc.match_substring_regex(text, r"^[0-9]+(\.[0-9]*)?([eE][+]?[0-9]{1,3})?$")
-    number = pc.cast(pc.if_else(plain, text, None), pa.float64())
-    values: npt.NDArray[np.float64] = number.combine_chunks().to_numpy(zero_copy_only=False).astype(np.float64)
-    values[~(values <= COUNT_MAX)] = np.nan
-    return values
+    distinct, codes = _encode(column)
+    return np.array([_count(text) for text in distinct] + [np.nan])[codes]
+
+
+def _count(text: str) -> float:
+    number = float(text) if NUMBER.fullmatch(text) else np.nan
+    return number if number <= COUNT_MAX else np.nan

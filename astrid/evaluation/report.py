@@ -17,7 +17,7 @@ LIMITS: Final = (
     "The result holds for the repositories of the file, on one platform; a list of large repositories holds survivors.",
     "A high IC mostly reflects that growth persists: read every row beside the 90-day ratio and the 28-day growth.",
     "Score and target share the count of the day, so its error is in both.",
-    "Only repositories that are still observed at the horizon are measured.",
+    "Measured is who has a count on the day, 90 days before it and at the horizon: nobody younger, nobody who left.",
     "The file of renames and the choice of the repositories in the file use hindsight.",
 )
 
