@@ -17,6 +17,7 @@ from astrid.forecast.attention import Appearances
 from astrid.forecast.calibration import conformal_quantiles
 from astrid.forecast.features import DayFeatures, FeatureWalk
 from astrid.forecast.model import HORIZONS, PROBABILITIES, VERSION, HorizonModel, Quantiles, canonical_order, fit, to_z
+from astrid.forecast.shipped import Shipped
 from astrid.scoring.series import STOCK
 
 F32 = npt.NDArray[np.float32]
@@ -85,7 +86,7 @@ class WalkForward:
         horizons: Sequence[int] = HORIZONS,
         seed: int = 0,
     ) -> None:
-        self._stars, self._seed = stars, seed
+        self._stars, self._seed, self._first_day = stars, seed, first_day.astype("datetime64[D]")
         self._features = FeatureWalk(stars, forks, first_day, attention)
         self._names = self._features.names
         # The grid is the days 4, 11, ... from 1970-01-01, the Mondays, wherever the panel begins.
@@ -122,6 +123,23 @@ class WalkForward:
             if kept.model is not None:
                 out[horizon] = _spread(kept.model.forecast(day.values, self._errors(kept)), day, self._stars.shape[1])
         return out
+
+    def freeze(self) -> Shipped:
+        """Return the newest models with what their errors tell so far, to be kept.
+
+        Raises
+        ------
+        ValueError
+            If nothing was learned yet.
+        """
+        known = {h: (kept.model, self._errors(kept)) for h, kept in self._horizons.items() if kept.model is not None}
+        if not known:
+            raise ValueError("nothing was learned yet: ask for a forecast of a later day first")
+        return Shipped(
+            self._first_day + max(model.vintage for model, _ in known.values()),
+            {h: model for h, (model, _) in known.items()},
+            {h: errors for h, (_, errors) in known.items()},
+        )
 
     def explain(self, row: int, horizon: int) -> tuple[DayFeatures, dict[str, F64]]:
         """Return the features of a day and what each group of them adds to its median growth; asked like forecast."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
 
+from astrid.errors import ConfigError
 from astrid.evaluation.targets import realised_growth
 from astrid.forecast.attention import LAG, QUIET_MAX, WINDOWS, Appearances
 from astrid.forecast.calibration import conformal_quantiles
 from astrid.forecast.features import FeatureWalk
 from astrid.forecast.model import PROBABILITIES, fit, from_z, group_columns, to_z
+from astrid.forecast.shipped import forecast_rows, load, save
+from astrid.forecast.trees import Trees, export, from_arrays
 from astrid.forecast.walk import TOLERANCE, WalkForward, realised
 
 FIRST = np.datetime64("2024-01-01")
@@ -258,6 +262,57 @@ def test_an_empty_panel_day_has_no_forecast_but_is_no_error():
     stars[200], forks[200] = np.nan, np.nan
     for bounds in stacked(walk(stars, forks).forecast(200)).values():
         assert np.isnan(bounds).all()
+
+
+# --- a model in a file ---------------------------------------------------------------------------------
+
+
+def test_a_model_in_a_file_says_what_the_walk_said(tmp_path):
+    stars, forks = counts()
+    seen = [appearances(*stars.shape)]
+    w = walk(stars, forks, seen)
+    said = w.forecast(200)
+    frozen = w.freeze()
+    save(frozen, tmp_path / "model.npz")
+    read = load(tmp_path / "model.npz")
+    assert read.name == frozen.name
+    assert FIRST < read.vintage <= FIRST + 200
+    assert all(isinstance(m.location, Trees) and isinstance(m.scale, Trees) for m in read.models.values())
+    day, found = forecast_rows(read, FeatureWalk(stars, forks, FIRST, seen), 200)
+    for h in (7, 28):
+        for bound in BOUNDS:
+            np.testing.assert_allclose(
+                getattr(found[h], bound), getattr(said[h], bound)[day.columns], rtol=1e-9, atol=1e-15
+            )
+    # The same file serves panels without forks and appearances.
+    _, bare = forecast_rows(read, FeatureWalk(stars, None, FIRST), 200)
+    assert np.isfinite(bare[28].median).all()
+
+
+def test_exported_trees_equal_scikit_learn_also_where_features_are_missing():
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(3000, 5)).astype(np.float32)
+    y = x[:, 0] * np.nan_to_num(x[:, 1]) + (x[:, 2] > 0) + rng.normal(0, 0.1, 3000)
+    x[rng.random(x.shape) < 0.2] = np.nan
+    y += np.isnan(x[:, 3])
+    fitted = HistGradientBoostingRegressor(max_iter=40, random_state=0).fit(x, y)
+    trees = export(fitted)
+    np.testing.assert_allclose(trees.predict(x), fitted.predict(x), rtol=1e-10, atol=1e-12)
+    on_thresholds = np.resize(trees.threshold[trees.feature >= 0], (200, 5)).astype(np.float32)
+    np.testing.assert_allclose(trees.predict(on_thresholds), fitted.predict(on_thresholds), rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match="out of its"):
+        from_arrays(trees.arrays() | {"left": trees.left + len(trees.left)})
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    for name, content in (("text.npz", b"no model"), ("empty.npz", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ConfigError, match="no model of the forecast"):
+            load(tmp_path / name)
+    with pytest.raises(ConfigError, match="no model of the forecast"):
+        load(tmp_path / "absent.npz")
+    with pytest.raises(ValueError, match="nothing was learned"):
+        walk(*counts(days=30)).freeze()
 
 
 # --- the model -----------------------------------------------------------------------------------------
