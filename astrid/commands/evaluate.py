@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -110,7 +110,7 @@ def evaluate(
             f"no day to evaluate from {begin} to {end}: {stars} holds {panel.days[0]} to {panel.days[-1]}; "
             "set --from and --to"
         )
-    forecaster = open_forecaster(model, panel)
+    forecaster = open_forecaster(model, panel, horizons, hn, trending)
     for name, path in (("--hn", hn), ("--trending", trending), ("--packages", packages)):
         if path is not None and forecaster is None:
             err.print(f"{name} is for the forecast; with --model {model} it is not read", highlight=False)
@@ -127,10 +127,22 @@ def evaluate(
     print_result(panel, result, list_limits(panel, result))
 
 
-def open_forecaster(model: Model, panel: Panel) -> Forecaster | None:
+def open_forecaster(
+    model: Model, panel: Panel, horizons: Sequence[int], hn: Path | None, trending: Path | None
+) -> Forecaster | None:
     """Return the forecaster that was asked for over a panel, None for ``none``."""
     if model is Model.none:
         return None
+    if model is Model.walk_forward:
+        from astrid.evaluation.learned import WalkForwardForecaster, read_appearances
+
+        sources = (("trending", trending, "repo"), ("hn", hn, "url"))
+        attention = [
+            read_appearances(path, panel, name=name, column=column)
+            for name, path, column in sources
+            if path is not None
+        ]
+        return WalkForwardForecaster(panel, attention, horizons=horizons, seed=SEED)
     raise ConfigError(f"--model {model}: this version has no such model yet; use --model none")
 
 

@@ -143,6 +143,26 @@ def read_renames(path: Path) -> list[Rename]:
     ]
 
 
+def read_dated(
+    path: Path, name: str, number: str
+) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.datetime64], npt.NDArray[np.float64]]:
+    """Read ``date``, a column of texts and one of counts; rows without a usable date are NaT, not left out.
+
+    Returns
+    -------
+    texts, codes, days, numbers
+        The distinct texts, and per row the index of its text (-1 = none), its day and its number (NaN = none).
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is no CSV, or lacks a column.
+    """
+    table = _read_csv(path, ("date", name, number), ())
+    texts, codes = _encode(table[name])
+    return texts, codes, _days(table["date"]), _counts(table[number])
+
+
 def chain(name: str, day: Day, renames: dict[str, list[Rename]]) -> list[str]:
     """Return the names that the repository called ``name`` on ``day`` has had from then on."""
     found, moment, met = [name], day, set[tuple[str, str]]()
