@@ -114,6 +114,8 @@ def evaluate(
     for name, path in (("--hn", hn), ("--trending", trending), ("--packages", packages)):
         if path is not None and forecaster is None:
             err.print(f"{name} is for the forecast; with --model {model} it is not read", highlight=False)
+        elif path is not None and name == "--packages":
+            err.print("--packages is not read: no forecast uses downloads yet", highlight=False)
     for reason, count in reading.refused.items():
         err.print(f"{stars}: {count} of {reading.rows} rows refused: {reason}", highlight=False, soft_wrap=True)
 

@@ -181,7 +181,6 @@ def test_the_table_says_figures_and_limits(tmp_path: Path, counts: Any) -> None:
         (["--stars", "{path}", "--every", "2"], ["--every"]),
         (["--stars", "{path}", "--from", "2031-01-01"], ["2031-01-01", "2023-01-01"]),
         (["--stars", "{path}", "--scores-out", "no-folder/x.csv.gz"], ["no-folder", "folder does not exist"]),
-        (["--stars", "{path}", "--model", "walk-forward"], ["walk-forward", "--model none"]),
         (["--stars", "{path}", "--model", "shipped"], ["shipped", "--model none"]),
     ],
 )
@@ -196,7 +195,7 @@ def test_bad_input_is_refused_with_what_to_do(
 
 
 def test_a_refusal_is_one_line_and_exit_code_2(tmp_path: Path, counts: Any) -> None:
-    code, printed, said = run(tmp_path, "--stars", counts[0], "--model", "walk-forward")
+    code, printed, said = run(tmp_path, "--stars", counts[0], "--model", "shipped")
     assert (code, printed) == (2, "")
     assert len(said.strip().splitlines()) == 1, said
 
