@@ -23,6 +23,8 @@ from tests.store.conftest import NOW
 ROOT = Path(__file__).resolve().parents[2]
 REFUSING = ("backfill", "coverage", "digest", "export", "nightly", "plan", "produce", "score", "serve", "trace", "work")
 OTHERS = {
+    "evaluate": "reads files",
+    "leadlag": "reads files",
     "demo": "has a database of its own",
     "import": "brings its own schema",
     "migrate": "is the remedy",
