@@ -108,7 +108,8 @@ def fast_scratch(env: dict[str, str]) -> Iterator[dict[str, str]]:
     folder = Path(tempfile.mkdtemp(prefix="at-", dir=MEMORY_DISK))
     folder.chmod(0o755)
     try:
-        yield env | {"TMPDIR": str(folder)}
+        # What a failed trial leaves to be looked at must outlive the folder.
+        yield env | {"TMPDIR": str(folder), "ASTRID_TEST_KEPT": tempfile.gettempdir()}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def test_a_disturbed_night_ends_like_any_other(
     wrong, facts = asyncio.run(_try(world, folder, schedule, usual))
     record_property("chaos", json.dumps(facts | {"absent": absent}))
     if wrong:
-        kept = Path(tempfile.mkdtemp(prefix=f"chaos-{trial_seed}-"))
+        kept = Path(tempfile.mkdtemp(prefix=f"chaos-{trial_seed}-", dir=os.environ.get("ASTRID_TEST_KEPT")))
         shutil.copytree(folder, kept, dirs_exist_ok=True)
         course = (folder / "trial.log").read_text(encoding="utf-8")
         raise AssertionError("\n".join([*wrong, "", course, f"all output: {kept}"]))
